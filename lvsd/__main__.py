@@ -1,0 +1,6 @@
+"""`python -m lvsd` is the command `lvsd`."""
+
+from lvsd.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,186 @@
+"""A whole configuration as values: what lvsd does, whatever format it was written in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias
+
+from lvsd.model import ServerKey
+
+if TYPE_CHECKING:
+    from lvsd.model import Address, Forwarding, Seconds, Service, ServiceKey
+
+
+class Initial(StrEnum):
+    """What a new real server is before its first verdict: out of the table, or in it."""
+
+    PROBE = "probe"
+    UP = "up"
+
+
+class OnFailure(StrEnum):
+    """What happens to the row of a real server that is down: delete it, or set its weight to 0."""
+
+    REMOVE = "remove"
+    QUIESCE = "quiesce"
+
+
+class OnStop(StrEnum):
+    """What happens to lvsd's rows and VIPs when it is stopped."""
+
+    KEEP = "keep"
+    REMOVE = "remove"
+
+
+class LogFormat(StrEnum):
+    """How log lines look; AUTO is console on a terminal and JSON elsewhere."""
+
+    JSON = "json"
+    CONSOLE = "console"
+    AUTO = "auto"
+
+
+class Level(StrEnum):
+    """Error: somebody must act. Warning: something was lost. Info: a change. Debug: a probe."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseCheck:
+    """What every probe has. `timeout` bounds the whole probe; `port` None means the real server's own."""
+
+    interval: Seconds
+    fast_interval: Seconds
+    timeout: Seconds
+    rise: int
+    fall: int
+    port: int | None = None
+    bind: Address | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpCheck(BaseCheck):
+    """Connect; then, where set, send `send` and search the answer for the regular expression `expect`."""
+
+    send: bytes = b""
+    expect: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelnetCheck(BaseCheck):
+    """Connect, answer the option negotiation (RFC 854), and search the text for `expect`."""
+
+    expect: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpCheck(BaseCheck):
+    """One HTTP/1.1 request; it passes when the status is in a range of `status` and `expect` is in the body.
+
+    `host` empty means the real server's address and port. At most `body_limit` bytes of the body are read.
+    """
+
+    path: str
+    method: str
+    host: str
+    headers: tuple[tuple[str, str], ...]
+    status: tuple[tuple[int, int], ...]
+    expect: str
+    follow_redirects: bool
+    body_limit: int
+
+
+Check: TypeAlias = TcpCheck | TelnetCheck | HttpCheck
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host as it was written, and the address that it has now; for a literal address both say the same."""
+
+    name: str
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class RealServer:
+    """A real server as configured."""
+
+    host: Host
+    port: int
+    weight: int
+
+    @property
+    def key(self) -> ServerKey:
+        """The key of its row."""
+        return ServerKey(self.host.address, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualService:
+    """A virtual service as configured. `check` None means never probed, always up."""
+
+    name: str
+    key: ServiceKey
+    vip: Host | None
+    service: Service
+    forwarding: Forwarding
+    check: Check | None
+    initial: Initial
+    on_failure: OnFailure
+    sorry_server: RealServer | None
+    real_servers: tuple[RealServer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DirectorAddress:
+    """A VIP that a director without a partner brings up itself. `label` may be empty (IPv6 has none)."""
+
+    address: Address
+    prefix: int
+    interface: str
+    label: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.address}/{self.prefix}"
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """Where the log goes; `file` empty means standard output."""
+
+    format: LogFormat
+    file: str
+    level: Level
+
+
+@dataclass(frozen=True, slots=True)
+class IpvsSettings:
+    """How the kernel's table is kept."""
+
+    reconcile: Seconds
+    on_stop: OnStop
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that is not a virtual service."""
+
+    director: str
+    addresses: tuple[DirectorAddress, ...]
+    log: LogSettings
+    ipvs: IpvsSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole configuration. `format` is `lvsd` or `lvs.conf`; `files` are all that were read, in order."""
+
+    format: str
+    files: tuple[str, ...]
+    settings: Settings
+    services: tuple[VirtualService, ...]

@@ -1,0 +1,1 @@
+"""Probe outcomes to verdicts to effective weights."""

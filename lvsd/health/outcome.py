@@ -1,0 +1,37 @@
+"""Why a probe ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Ended(StrEnum):
+    """How a probe came out. LOCAL is the director's own fault and says nothing about the real server."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of one probe; `reason` is what the operator reads: `HTTP 200`, `connection refused`."""
+
+    ended: Ended
+    reason: str
+
+    @classmethod
+    def passed(cls, reason: str) -> Outcome:
+        """Return the outcome of a probe that found the server in order."""
+        return cls(Ended.PASSED, reason)
+
+    @classmethod
+    def failed(cls, reason: str) -> Outcome:
+        """Return the outcome of a probe that the server failed."""
+        return cls(Ended.FAILED, reason)
+
+    @classmethod
+    def local(cls, reason: str) -> Outcome:
+        """Return the outcome of a probe that the director itself could not make."""
+        return cls(Ended.LOCAL, reason)

@@ -1,0 +1,1 @@
+"""The kernel's table: its bytes, the difference of two of them, and the order in which to change it."""
