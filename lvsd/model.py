@@ -1,4 +1,4 @@
-"""The nouns of the Linux Virtual Server: what identifies a row of the kernel's table, and what is set on it."""
+"""The nouns of the Linux Virtual Server: what identifies a row of the kernel's table, and what is set."""
 
 from __future__ import annotations
 
@@ -159,3 +159,11 @@ def in_table_order(key: ServerKey) -> tuple[int, Address, int]:
 def join_port(address: Address, port: int) -> str:
     """Return `192.168.0.3:80` or `[2001:db8::1]:80`."""
     return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"  # noqa: PLR2004
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """One reading of both clocks: `monotonic` decides, `wall` (seconds since 1970) is only told."""
+
+    monotonic: Seconds
+    wall: Seconds

@@ -1,0 +1,454 @@
+"""Everything that lvsd ever reports, one frozen class each. `docs/events.md` is made from this module.
+
+A class's fields are what stands in the log line, in JSON's own types, so that a line read back is the event
+again. The recorder at the edge adds `ts`, `seq`, `run`, `level` and `event`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeAlias
+
+from lvsd.config.model import Level
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What all events have: a dotted `name`, a `level`, and `advice`: what an operator does about it."""
+
+    name: ClassVar[str]
+    advice: ClassVar[str] = ""
+
+    @property
+    def level(self) -> Level:
+        """How urgent it is."""
+        return Level.INFO
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the event's own fields as they stand in the log line."""
+        return {field: getattr(self, field) for field in _field_names(type(self))}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Warning(Event):
+    @property
+    def level(self) -> Level:
+        return Level.WARNING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Error(Event):
+    @property
+    def level(self) -> Level:
+        return Level.ERROR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectorStarted(Event):
+    """The daemon runs: which director, which version, with which configuration file."""
+
+    name: ClassVar[str] = "director.started"
+    director: str
+    version: str
+    pid: int
+    config: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectorReady(Event):
+    """The table found in the kernel is adopted and what was missing is programmed.
+
+    `seconds` since the process began.
+    """
+
+    name: ClassVar[str] = "director.ready"
+    services: int
+    servers: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectorStopped(Event):
+    """The daemon ends on purpose. `rows` says whether its rows and VIPs were kept or removed."""
+
+    name: ClassVar[str] = "director.stopped"
+    reason: str
+    rows: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigLoaded(Event):
+    """A configuration was read and is now in force. The counts are of virtual services."""
+
+    name: ClassVar[str] = "config.loaded"
+    config: str
+    format: str
+    files: list[str]
+    notes: list[str]
+    services: int
+    added: int
+    edited: int
+    removed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigRejected(_Error):
+    """A configuration could not be used; the running one stays. `mistakes` holds the first twenty."""
+
+    name: ClassVar[str] = "config.rejected"
+    advice: ClassVar[str] = "Mend the lines named, try with `lvsd check FILE`, then reload again."
+    config: str
+    count: int
+    mistakes: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigChanged(Event):
+    """A reload, or a host name's new address, changed what is wanted of one virtual service.
+
+    `change` is `added`, `edited` or `removed`. `real_servers` maps address and port to name and configured
+    weight. A service that fills more than one line goes on in lines with a higher `part`.
+    """
+
+    name: ClassVar[str] = "config.changed"
+    service: str
+    change: str
+    part: int
+    address: str
+    protocol: str
+    scheduler: str
+    forward: str
+    real_servers: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameChanged(Event):
+    """A host name of the configuration resolves to another address now."""
+
+    name: ClassVar[str] = "name.changed"
+    host: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameFailed(_Warning):
+    """Host names of the configuration no longer resolve; their last addresses stay in use."""
+
+    name: ClassVar[str] = "name.failed"
+    advice: ClassVar[str] = "Look at /etc/hosts and the DNS. Nothing changes for clients meanwhile."
+    hosts: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthChanged(Event):
+    """The verdict on a real server changed. `reason` is the outcome of the probe that decided it."""
+
+    name: ClassVar[str] = "health.changed"
+    advice: ClassVar[str] = "For `down`: look at the real server; `reason` says what its probe met."
+    service: str
+    server: str
+    host: str
+    old: str
+    new: str
+    reason: str
+
+    @property
+    def level(self) -> Level:
+        """Warn when a server goes down."""
+        return Level.WARNING if self.new == "down" else Level.INFO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeFailed(Event):
+    """One probe failed, and the verdict may be in doubt: failure `count` of the `fall` that it takes."""
+
+    name: ClassVar[str] = "probe.failed"
+    server: str
+    reason: str
+    count: int
+    fall: int
+
+    @property
+    def level(self) -> Level:
+        """Probes are debug events."""
+        return Level.DEBUG
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbePassed(Event):
+    """One probe passed."""
+
+    name: ClassVar[str] = "probe.passed"
+    server: str
+    reason: str
+
+    @property
+    def level(self) -> Level:
+        """Probes are debug events."""
+        return Level.DEBUG
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbesImpeded(_Error):
+    """Probes cannot be made, by a fault of the director's own; they give no verdict, and no row moves.
+
+    Said once when it begins; `reason` is the first fault met.
+    """
+
+    name: ClassVar[str] = "probes.impeded"
+    advice: ClassVar[str] = "Mend the director: raise LimitNOFILE=, bring the interface up, free memory."
+    server: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbesRecovered(Event):
+    """Every probe can be made again; `probes` gave no verdict meanwhile."""
+
+    name: ClassVar[str] = "probes.recovered"
+    probes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceAdded(Event):
+    """A virtual service's row is in the kernel's table now.
+
+    `cause` says why: `adopted`, `config`, `drift` (somebody else did it) or `mended`. `persistence` is in
+    seconds, null where none is set; `netmask` is a prefix length.
+    """
+
+    name: ClassVar[str] = "service.added"
+    service: str
+    address: str
+    protocol: str
+    scheduler: str
+    flags: list[str]
+    persistence: int | None
+    netmask: int | None
+    engine: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceEdited(ServiceAdded):
+    """A virtual service's row was changed; the fields say how it is now."""
+
+    name: ClassVar[str] = "service.edited"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRemoved(Event):
+    """A virtual service's row is gone from the kernel's table, and with it its real servers' rows."""
+
+    name: ClassVar[str] = "service.removed"
+    service: str
+    address: str
+    protocol: str
+    cause: str
+
+    @property
+    def level(self) -> Level:
+        """Warn when it was not lvsd that removed it."""
+        return Level.WARNING if self.cause == "drift" else Level.INFO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerAdded(Event):
+    """A real server's row is in the kernel's table now, with `weight`. `host` is its name."""
+
+    name: ClassVar[str] = "server.added"
+    service: str
+    server: str
+    host: str
+    forward: str
+    weight: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerEdited(ServerAdded):
+    """A real server's row was changed; the fields say how it is now."""
+
+    name: ClassVar[str] = "server.edited"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerRemoved(Event):
+    """A real server's row is gone from the kernel's table."""
+
+    name: ClassVar[str] = "server.removed"
+    service: str
+    server: str
+    host: str
+    cause: str
+
+    @property
+    def level(self) -> Level:
+        """Warn when it was not lvsd that removed it."""
+        return Level.WARNING if self.cause == "drift" else Level.INFO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeRefused(_Error):
+    """The kernel refused one change; everything else went on. It is tried again in `retry_in` seconds."""
+
+    name: ClassVar[str] = "change.refused"
+    advice: ClassVar[str] = "`reason` is the kernel's; `change` is what ipvsadm would be told to do the same."
+    service: str
+    change: str
+    reason: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignAppeared(_Warning):
+    """A row stands in the kernel's table that is not lvsd's. It is left alone."""
+
+    name: ClassVar[str] = "foreign.appeared"
+    advice: ClassVar[str] = "Find who made it; remove it with ipvsadm, or put it into the configuration."
+    row: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignDisappeared(Event):
+    """A row that was not lvsd's is gone, or is lvsd's now."""
+
+    name: ClassVar[str] = "foreign.disappeared"
+    row: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressAdded(Event):
+    """A VIP is on an interface of this director. `cause` is `adopted`, `config` or `mended`."""
+
+    name: ClassVar[str] = "address.added"
+    address: str
+    interface: str
+    label: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressRemoved(Event):
+    """A VIP is no longer on an interface of this director. `cause` is `config`, `stop` or `drift`."""
+
+    name: ClassVar[str] = "address.removed"
+    address: str
+    interface: str
+    cause: str
+
+    @property
+    def level(self) -> Level:
+        """Warn when it was not lvsd that removed it."""
+        return Level.WARNING if self.cause == "drift" else Level.INFO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressRefused(_Error):
+    """A VIP could not be added or removed; it is tried again with every `ipvs.reconcile`."""
+
+    name: ClassVar[str] = "address.refused"
+    advice: ClassVar[str] = "`reason` is the kernel's: is the interface there, and is its name right?"
+    address: str
+    interface: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateLost(_Warning):
+    """The file that says which rows are lvsd's could not be read or written. Forwarding is not affected."""
+
+    name: ClassVar[str] = "state.lost"
+    advice: ClassVar[str] = "Look at the file's rights and the space on /run. It is written anew by itself."
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogDropped(_Warning):
+    """Log lines were lost: the disc or the reader of the log did not keep up, or failed with `reason`."""
+
+    name: ClassVar[str] = "log.dropped"
+    advice: ClassVar[str] = "Free space, or look at what reads lvsd's output. A snapshot follows."
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryWarned(_Warning):
+    """A library that lvsd uses had something to say, or a part of lvsd failed unexpectedly."""
+
+    name: ClassVar[str] = "library.warned"
+    advice: ClassVar[str] = "Report it with this line."
+    logger: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotBegin(Event):
+    """A whole state follows in `snapshot.*` lines, other events between them; a log may start here."""
+
+    name: ClassVar[str] = "snapshot.begin"
+    director: str
+    reason: str
+    services: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotService(Event):
+    """One virtual service as it is now: wanted, its row, its real servers.
+
+    A real server has `name`, `health`, `reason`, `since`, `weight` and `forward` of its row (null where there
+    is none). A service that fills more than one line goes on in lines with a higher `part`.
+    """
+
+    name: ClassVar[str] = "snapshot.service"
+    service: str
+    part: int
+    address: str
+    protocol: str
+    scheduler: str
+    forward: str
+    row: dict[str, Any] | None
+    real_servers: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotEnd(Event):
+    """The snapshot is whole: VIPs and foreign rows as they are; a service not told since it began is gone."""
+
+    name: ClassVar[str] = "snapshot.end"
+    addresses: list[dict[str, str]]
+    foreign: list[str]
+
+
+def _all_events(base: type[Event]) -> dict[str, type[Event]]:
+    found: dict[str, type[Event]] = {}
+    for event in base.__subclasses__():
+        if "name" in event.__dict__:
+            found[event.name] = event
+        found |= _all_events(event)
+    return found
+
+
+_FIELD_NAMES: dict[type[Event], tuple[str, ...]] = {}
+
+
+def _field_names(event: type[Event]) -> tuple[str, ...]:
+    if event not in _FIELD_NAMES:
+        _FIELD_NAMES[event] = tuple(field.name for field in fields(event))
+    return _FIELD_NAMES[event]
+
+
+CATALOGUE = _all_events(Event)
+"""Every event there is, by its name."""
+
+Record: TypeAlias = dict[str, Any]
+"""One line of the log, parsed."""
+
+
+def from_json(record: Record) -> Event:
+    """Return the event of a log line; raise KeyError or TypeError where this version has none such."""
+    event = CATALOGUE[record["event"]]
+    return event(**{field: record[field] for field in _field_names(event)})
