@@ -1,10 +1,11 @@
-"""The changes of the kernel's table, one command each, and what they do to an image of it.
+"""The changes of the kernel's table, one command each, what they do to an image of it, why one is refused.
 
 `str()` of a change is what an operator would type after `ipvsadm` for the same.
 """
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, TypeAlias, assert_never, cast
@@ -118,6 +119,61 @@ def apply(table: Image, change: Change) -> None:
             del _servers(table, parent)[server_key]
         case _:
             assert_never(change)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the kernel did not accept a change: its errno, and what that means for this change."""
+
+    code: int
+    reason: str
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the kernel's answer was lost: only reading the table tells what became of the change."""
+        return self.code == errno.ENOBUFS
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def refusal(change: Change, code: int) -> Refusal:
+    """Return what it means that the kernel answered `change` with the errno `code`."""
+    return Refusal(code, _meaning(change, code) or f"the kernel answered {errno.errorcode.get(code, code)}")
+
+
+def _meaning(change: Change, code: int) -> str:
+    match code, change:
+        case errno.ENOENT, AddService(service=service) | EditService(service=service):
+            return _unavailable(service)
+        case errno.ENOENT, _:
+            return "no such real server"
+        case errno.EINVAL, AddServer() | EditServer() if change.key.address.version != change.service.version:
+            return "a real server of the other IP version can only be reached by tunnel (forward: tun)"
+        case errno.EINVAL, _:
+            return "the kernel holds an address or a setting for invalid (EINVAL)"
+        case _:
+            return _MEANINGS.get(code, "")
+
+
+_MEANINGS = {
+    errno.ESRCH: "no such virtual service",
+    errno.EEXIST: "already there",
+    errno.EPERM: "permission denied: needs CAP_NET_ADMIN",
+    errno.ENOMEM: "the kernel is out of memory",
+    errno.EAFNOSUPPORT: "this kernel's IPVS has no IPv6",
+    errno.EPROTONOSUPPORT: "this kernel's IPVS does not know the protocol",
+    errno.ENOBUFS: "the kernel's answer was lost",
+}
+
+
+def _unavailable(service: Service) -> str:
+    scheduler = f'scheduler "{service.scheduler}" is not available in this kernel'
+    advice = f"modprobe ip_vs_{service.scheduler}"
+    if service.persistence is None or not service.persistence.engine:
+        return f"{scheduler} ({advice})"
+    engine = service.persistence.engine
+    return f'{scheduler}, or persistence engine "{engine}" is not ({advice} ip_vs_pe_{engine})'
 
 
 def _must(possible: bool, change: Change) -> None:  # noqa: FBT001
