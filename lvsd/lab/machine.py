@@ -1,0 +1,218 @@
+"""A host of the lab while it runs: start programs on it, open sockets on it, read its table."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from lvsd.lab.client import HttpClient, Session, telnet_banner
+from lvsd.lab.kernel import LabError
+from lvsd.lab.misbehaving import Behaviour, MisbehavingServer
+from lvsd.lab.namespaces import MS_BIND, Residence, mount
+from lvsd.lab.network import Host
+from lvsd.lab.process import Process, spawn
+from lvsd.lab.services import Service
+from lvsd.lab.table import Table, parse_table
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a command ended and what it wrote."""
+
+    status: int
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceAddress:
+    """An address that a host has now; `label` is the interface's name or one like `eth0:101`."""
+
+    interface: str
+    address: str
+    label: str
+
+
+class Machine:
+    """A running host.
+
+    `directory` is its own place on tmpfs, readable from everywhere: `directory/run` is what the host sees
+    as /run/lvsd, `directory/log` what it sees as /var/log.
+    """
+
+    def __init__(self, host: Host, directory: Path) -> None:
+        self.host = host
+        self.directory = directory
+        self.processes: list[Process] = []
+        self.services: dict[str, Process] = {}
+        self.residence = Residence(host.name)
+        self._servers: list[MisbehavingServer] = []
+        self._clients: list[HttpClient] = []
+
+    @property
+    def name(self) -> str:
+        """The host's name."""
+        return self.host.name
+
+    async def boot(self, etc_hosts: Path) -> None:
+        """Make the host's namespaces, files and settings; it has no link yet."""
+        for part in ("run", "log", "programs"):
+            (self.directory / part).mkdir(parents=True)
+        Path("/run/lvsd").mkdir(exist_ok=True)
+        await self.residence.enter()
+        await self.do(self._furnish, etc_hosts)
+
+    async def do(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function in the host's namespaces, without blocking the event loop; return its result."""
+        return await self.residence.do(call, *args, **kwargs)
+
+    async def start(
+        self, argv: Sequence[str], *, name: str | None = None, env: Mapping[str, str] | None = None
+    ) -> Process:
+        """Start a program; `env` is added to our own environment. It is ended with the lab at the latest."""
+        name = name or Path(argv[0]).name
+        log = self.directory / "log" / f"{name}.{len(self.processes)}.log"
+        environment = {**os.environ, **(env or {})}
+        process = await self.do(spawn, name, argv, log, environment, Path.cwd())
+        self.processes.append(process)
+        return process
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float = 30.0,  # noqa: ASYNC109 - the limit is the caller's
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+    ) -> Completed:
+        """Run a command to its end; with `check`, raise LabError with its output when it fails."""
+        process = await self.start(argv, env=env)
+        try:
+            status = await process.wait(timeout)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise
+        completed = Completed(status, process.output)
+        if check and status != 0:
+            message = f"{self.name}: {' '.join(argv)}: status {status}: {completed.output.strip()}"
+            raise LabError(message)
+        return completed
+
+    async def serve(self, service: Service) -> Process:
+        """Start a service, or start it again after its end."""
+        directory = self.directory / "programs" / service.name
+        directory.mkdir(exist_ok=True)
+        process = await self.start(service.prepare(directory), name=service.name)
+        self.services[service.name] = process
+        return process
+
+    async def stop(self, service: str) -> None:
+        """Kill a service by its name (`nginx`, `telnetd`); its port refuses connections from then on."""
+        process = self.services.pop(service)
+        process.kill()
+        await process.wait()
+
+    async def socket(
+        self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0
+    ) -> socket.socket:
+        """Return a non-blocking socket of this host; whoever asks closes it."""
+        made = await self.do(socket.socket, family, kind, protocol)
+        made.setblocking(False)
+        return made
+
+    async def misbehave(self, port: int, behaviour: Behaviour) -> MisbehavingServer:
+        """Start a server, here in this process, that answers as told: see `misbehaving`."""
+        server = MisbehavingServer(self, port)
+        self._servers.append(server)
+        await server.behave(behaviour)
+        return server
+
+    async def request_every(self, interval: float, address: str, **settings: object) -> HttpClient:
+        """Start to send an HTTP request every `interval` seconds and record each: see `HttpClient`."""
+        client = HttpClient(self, address, interval=interval, **settings)  # type: ignore[arg-type]
+        self._clients.append(client)
+        client.start()
+        return client
+
+    async def request(self, address: str, **settings: object) -> str:
+        """Send one HTTP request and return the body; raises OSError, TimeoutError or ValueError."""
+        return await HttpClient(self, address, **settings).fetch()  # type: ignore[arg-type]
+
+    async def telnet(
+        self, address: str, port: int = 23, *, expect: str = "login:", timeout: float = 5.0
+    ) -> str:
+        """Open a telnet session, negotiate, and return what was sent up to and including `expect`."""
+        return await telnet_banner(self, address, port, expect=expect, timeout=timeout)
+
+    async def connect(self, address: str, port: int, *, timeout: float = 5.0) -> Session:
+        """Open a connection that stays, to show whether it lives: see `Session`."""
+        return await Session.open(self, address, port, timeout=timeout)
+
+    async def read_table(self) -> Table:
+        """Return the host's IPVS table."""
+        return parse_table(await self.do(Path("/proc/thread-self/net/ip_vs").read_text))
+
+    async def addresses(self) -> tuple[InterfaceAddress, ...]:
+        """Return the addresses the host has now, link-local and loopback ones left out."""
+        said = await self.run(["ip", "-json", "address", "show", "scope", "global"])
+        return tuple(
+            InterfaceAddress(
+                link["ifname"], f"{each['local']}/{each['prefixlen']}", each.get("label", link["ifname"])
+            )
+            for link in json.loads(said.output)
+            for each in link.get("addr_info", ())
+            if each  # those that `scope` leaves out are empty
+        )
+
+    async def has_address(self, address: str) -> bool:
+        """Tell whether the host has the address on any interface, whatever its prefix length."""
+        return any(each.address.partition("/")[0] == address for each in await self.addresses())
+
+    async def close(self) -> None:
+        """End all that runs on the host, kindly first."""
+        for client in self._clients:
+            await client.stop()
+        for server in self._servers:
+            await server.close()
+        for process in self.processes:
+            process.terminate()
+        for process in reversed(self.processes):
+            await process.stop()
+
+    def report(self) -> str:
+        """Return the tails of all logs of the host, for a failed test."""
+        logs = sorted((self.directory / "log").rglob("*"), key=lambda path: path.stat().st_mtime)
+        tails = [f"--- {path.name}\n{_tail(path)}" for path in logs if path.is_file() and path.stat().st_size]
+        return "\n".join(tails)
+
+    def _furnish(self, etc_hosts: Path) -> None:
+        """Put the host's own files where programs look for them, and set what it is to have set."""
+        mount(str(self.directory / "run"), "/run/lvsd", flags=MS_BIND)
+        mount(str(self.directory / "log"), "/var/log", flags=MS_BIND)
+        mount(str(etc_hosts), "/etc/hosts", flags=MS_BIND)
+        for name, text in {**_SYSCTLS, **self.host.sysctls}.items():
+            Path("/proc/sys", name.replace(".", "/")).write_text(text)
+
+
+# An IPv6 address is usable at once, without duplicate address detection.
+_SYSCTLS = {
+    "net.ipv6.conf.all.accept_dad": "0",
+    "net.ipv6.conf.default.accept_dad": "0",
+    "net.ipv6.conf.default.dad_transmits": "0",
+    "net.ipv6.conf.default.router_solicitations": "0",
+}
+_TAIL = 4000
+
+
+def _tail(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        return file.read().decode(errors="replace").rstrip()
