@@ -1,0 +1,90 @@
+"""Probes: one attempt at a real server each, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, assert_never
+
+from lvsd.config.model import HttpCheck, TcpCheck, TelnetCheck
+from lvsd.edge.probes import http, tcp, telnet
+from lvsd.edge.probes.connection import Connection, LocalFault, descriptor_limit, words
+from lvsd.health.outcome import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from lvsd.config.model import Check
+    from lvsd.model import Address, Seconds
+
+Impeded: TypeAlias = "Callable[[Address, Seconds], str | None]"
+"""Why, since a moment of the loop's clock, the director itself could not reach an address; None: it could."""
+
+RESERVE = 32
+"""How many file descriptors are left to the rest of the daemon; a quarter where few are allowed."""
+
+LATE: Seconds = 0.1
+"""A time-out that is noticed so much too late says more about the director than about the server."""
+
+
+def _unimpeded(_address: Address, _since: Seconds) -> str | None:
+    return None
+
+
+class Probes:
+    """Makes probes, and holds what they share. It is made, used and closed within one event loop."""
+
+    def __init__(self, impeded: Impeded = _unimpeded) -> None:
+        limit = descriptor_limit()
+        self._allowed = limit - min(RESERVE, limit // 4)
+        self._limit = limit
+        self._open = 0
+        self._impeded = impeded
+        self._loop = asyncio.get_running_loop()
+        self._http = http.Session()
+
+    async def close(self) -> None:
+        """Let go of what is shared; probes under way should have been cancelled before."""
+        await self._http.close()
+
+    async def probe(self, check: Check, address: Address, port: int) -> Outcome:
+        """Probe `address`, at the check's own port if it has one, else at `port`; take `timeout` at most.
+
+        Whatever the server does is an outcome. Equal faults have equal reasons, so that they may be compared.
+        """
+        if self._open >= self._allowed:
+            return Outcome.local(f"out of file descriptors ({self._limit}): raise LimitNOFILE=")
+        self._open += 1
+        connection = Connection(address, check.port or port, check.bind)
+        try:
+            return await self._attempt(check, connection)
+        except LocalFault as fault:
+            return Outcome.local(str(fault))
+        finally:
+            connection.close()
+            self._open -= 1
+
+    async def _attempt(self, check: Check, connection: Connection) -> Outcome:
+        started_at = self._loop.time()
+        try:
+            async with asyncio.timeout_at(started_at + check.timeout):
+                return await self._run(check, connection)
+        except TimeoutError:
+            if self._loop.time() > started_at + check.timeout + LATE:
+                return Outcome.local("the director was too busy to read the answer in time")
+            reason = f"timed out after {check.timeout:g}s while {connection.doing}"
+        except OSError as error:
+            reason = words(error)
+        impediment = self._impeded(connection.address, started_at)
+        return Outcome.failed(reason) if impediment is None else Outcome.local(impediment)
+
+    async def _run(self, check: Check, connection: Connection) -> Outcome:
+        match check:
+            case TcpCheck():
+                return await tcp.probe(check, connection)
+            case TelnetCheck():
+                return await telnet.probe(check, connection)
+            case HttpCheck():
+                return await self._http.probe(check, connection)
+            case _:
+                assert_never(check)
