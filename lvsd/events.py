@@ -142,7 +142,10 @@ class NameFailed(_Warning):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthChanged(Event):
-    """The verdict on a real server changed. `reason` is the outcome of the probe that decided it."""
+    """The verdict on a real server changed. `reason` is the outcome of the probe that decided it.
+
+    `since` is earlier than the line where a service begins to use a probe that others already use.
+    """
 
     name: ClassVar[str] = "health.changed"
     advice: ClassVar[str] = "For `down`: look at the real server; `reason` says what its probe met."
@@ -152,6 +155,7 @@ class HealthChanged(Event):
     old: str
     new: str
     reason: str
+    since: str
 
     @property
     def level(self) -> Level:
@@ -259,6 +263,8 @@ class ServerAdded(Event):
 
     name: ClassVar[str] = "server.added"
     service: str
+    address: str
+    protocol: str
     server: str
     host: str
     forward: str
@@ -279,6 +285,8 @@ class ServerRemoved(Event):
 
     name: ClassVar[str] = "server.removed"
     service: str
+    address: str
+    protocol: str
     server: str
     host: str
     cause: str
@@ -399,8 +407,10 @@ class SnapshotBegin(Event):
 class SnapshotService(Event):
     """One virtual service as it is now: wanted, its row, its real servers.
 
-    A real server has `name`, `health`, `reason`, `since`, `weight` and `forward` of its row (null where there
-    is none). A service that fills more than one line goes on in lines with a higher `part`.
+    A real server has `name`, `health`, `reason`, `since` where it is `configured`, and its row's `weight` and
+    `forward`, null where there is none. `row` is what is set on the service's row, null where there is none.
+    Rows that are no longer configured have an empty `service`. A service that fills more than one line goes
+    on in lines with a higher `part`.
     """
 
     name: ClassVar[str] = "snapshot.service"

@@ -20,7 +20,7 @@ GOLDEN = 0.6180339887498949
 """Its multiples, modulo 1, are spread evenly however many there come to be."""
 
 NEVER_PROBED = "never probed"
-NOT_YET_PROBED = "not yet probed"
+NO_VERDICT_YET = "no verdict yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,12 @@ class Roster:
         left = {key: source for key, source in before.items() if after.get(key) != source}
         return begun, self._disuse(service.name, left)
 
+    def presume(self, member: Member, finding: Finding) -> None:
+        """Set what an earlier run had found out about `member`, unless a probe has said otherwise since."""
+        source = self._sources.get(member.service, {}).get(member.key)
+        if isinstance(source, Target) and _forbids(finding, self.watched[source].finding):
+            self.watched[source].finding = finding
+
     def leave(self, name: str) -> list[Target]:
         """Forget the service `name`; return the targets that nobody uses any more."""
         return self._disuse(name, self._sources.pop(name, {}))
@@ -135,7 +141,7 @@ class Roster:
         spread = (self._arrivals * GOLDEN % 1.0) * target.check.interval
         due_at = now.monotonic + spread
         if carried is None:
-            return Watched(Finding(Health(), NOT_YET_PROBED, now.wall), due_at)
+            return Watched(Finding(Health(), NO_VERDICT_YET, now.wall), due_at)
         if carried.due_at is not None:
             # A reload does not put a probe off, however often it comes.
             due_at = max(now.monotonic, min(due_at, carried.due_at))

@@ -1,0 +1,69 @@
+"""What the director asks of the edge, as values. The edge carries them out in the order given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from lvsd.config.model import DirectorAddress
+    from lvsd.events import Event
+    from lvsd.health.roster import Target
+    from lvsd.ipvs.change import Change
+    from lvsd.model import Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Write one event to the log."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Probe `target` at the moment `at` (monotonic), and tell the director how it ended."""
+
+    target: Target
+    at: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Probe `target` no more; one under way is broken off."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Program these changes, in this order, and tell the director what the kernel refused."""
+
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTable:
+    """Read the kernel's table soon: something in it is not as thought."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Write down which rows and addresses are lvsd's."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddAddress:
+    """Put a VIP on its interface."""
+
+    address: DirectorAddress
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAddress:
+    """Take a VIP from its interface."""
+
+    address: DirectorAddress
+
+
+Effect: TypeAlias = Report | Probe | Forget | Program | ReadTable | Remember | AddAddress | RemoveAddress

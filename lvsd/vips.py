@@ -1,0 +1,96 @@
+"""The VIPs of a director without a partner: which are wanted, which are on their interfaces, what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from lvsd.effects import AddAddress, Remember, RemoveAddress, Report
+from lvsd.events import AddressAdded, AddressRefused, AddressRemoved
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from lvsd.config.model import DirectorAddress
+    from lvsd.effects import Effect
+    from lvsd.model import Address
+
+Where: TypeAlias = "tuple[Address, str]"
+"""An address and the name of its interface."""
+
+
+class Vips:
+    """lvsd's own VIPs. An address found on its interface is adopted, one that vanished is put back."""
+
+    def __init__(self, recorded: Iterable[DirectorAddress]) -> None:
+        self.owned: dict[Where, DirectorAddress] = {_where(address): address for address in recorded}
+        self.held: dict[Where, DirectorAddress] = {}
+        self._wanted: dict[Where, DirectorAddress] = {}
+        self._refusals: dict[Where, str] = {}
+
+    @property
+    def concerned(self) -> list[DirectorAddress]:
+        """All addresses whose presence matters."""
+        return list({**self.owned, **self.held, **self._wanted}.values())
+
+    def want(self, addresses: Iterable[DirectorAddress]) -> list[Effect]:
+        """Set which VIPs should be there."""
+        self._wanted = {_where(address): address for address in addresses}
+        self.owned |= self._wanted
+        self._refusals = {}
+        return [Remember()]
+
+    def see(self, present: Collection[Where], cause: str) -> list[Effect]:
+        """Take in which of the addresses concerned are on their interfaces; return what is to be done."""
+        effects: list[Effect] = []
+        for where in [where for where in self.held if where not in present]:
+            effects.append(Report(_removed(self.held.pop(where), "drift")))
+            cause = "mended"
+        for where in [where for where in self.owned if where in present and where not in self.held]:
+            self.held[where] = self.owned[where]
+            effects.append(Report(_added(self.owned[where], "adopted")))
+        effects += [AddAddress(address) for where, address in self._wanted.items() if where not in self.held]
+        effects += [
+            RemoveAddress(address) for where, address in self.held.items() if where not in self._wanted
+        ]
+        self._cause = cause
+        for where in [where for where in self.owned if where not in self._wanted and where not in self.held]:
+            del self.owned[where]
+            effects.append(Remember())
+        return effects
+
+    def added(self, address: DirectorAddress, error: str) -> list[Effect]:
+        """Take in that `address` was put on its interface, or why not."""
+        where = _where(address)
+        if error:
+            return self._refused(where, address, error)
+        self._refusals.pop(where, None)
+        self.held[where] = address
+        return [Report(_added(address, self._cause))]
+
+    def removed(self, address: DirectorAddress, error: str, cause: str) -> list[Effect]:
+        """Take in that `address` was taken from its interface, or why not."""
+        where = _where(address)
+        if error:
+            return self._refused(where, address, error)
+        self.held.pop(where, None)
+        self.owned.pop(where, None)
+        return [Report(_removed(address, cause)), Remember()]
+
+    def _refused(self, where: Where, address: DirectorAddress, error: str) -> list[Effect]:
+        if self._refusals.get(where) == error:
+            return []
+        self._refusals[where] = error
+        event = AddressRefused(address=str(address), interface=address.interface, reason=error)
+        return [Report(event)]
+
+
+def _where(address: DirectorAddress) -> Where:
+    return address.address, address.interface
+
+
+def _added(address: DirectorAddress, cause: str) -> AddressAdded:
+    return AddressAdded(address=str(address), interface=address.interface, label=address.label, cause=cause)
+
+
+def _removed(address: DirectorAddress, cause: str) -> AddressRemoved:
+    return AddressRemoved(address=str(address), interface=address.interface, cause=cause)
