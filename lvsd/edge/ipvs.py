@@ -12,9 +12,8 @@ import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from io import BytesIO
 from itertools import chain, islice
-from time import monotonic
+from time import sleep
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias, TypeVar
 
 from pyroute2.netlink import NETLINK_GENERIC, genlmsg
@@ -168,13 +167,13 @@ class Ipvs:
                 return self._table
         return await self._read_by_service([service for service in services if service is not None])
 
-    async def _merge(self, services: list[_ServiceRow | None], listing: bytes) -> bool:
+    async def _merge(self, services: list[_ServiceRow | None], listing: Iterable[bytes]) -> bool:
         """Put the services and the listing together; False where the table changed in between."""
         pause = _Pause()
         known: dict[ServiceKey, _Known] = {}
         with suppress(ValueError):  # more of the one than of the other, or lines that make no sense
-            for row, block in zip(services, text.blocks(BytesIO(listing)), strict=True):
-                await pause.when_due()
+            for row, block in zip(services, text.blocks(_lines(listing)), strict=True):
+                await pause.after(len(block))
                 if row is None:
                     continue
                 key, service = row
@@ -212,7 +211,7 @@ class Ipvs:
             requests = [codec.ask_servers(key, self._family, first + i) for i, key in enumerate(batch)]
             for key, datagrams in zip(batch, await self._in_thread(self._channel.ask, requests), strict=True):
                 rows[key] = _decode_servers(datagrams, key.version)
-                await pause.when_due()
+                await pause.after(1 + len(rows[key]))
         return rows
 
     def _take(self, count: int) -> int:
@@ -222,7 +221,10 @@ class Ipvs:
         return first
 
     async def _in_thread(self, work: Callable[[_R], _T], request: _R) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, request)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, request)
+        except OSError as error:
+            raise _failed(error.errno) from error
 
 
 _R = TypeVar("_R")
@@ -231,8 +233,11 @@ _ServiceRow: TypeAlias = "tuple[ServiceKey, Service]"
 
 _ATTEMPTS = 3
 _SEQUENCES = 1 << 32
-_SLICE: Seconds = 0.002
-_DATAGRAM = 1 << 16
+_ROWS_BETWEEN_TURNS = 200
+_PIECES_BETWEEN_BREAKS = 8
+_BREAK: Seconds = 0.0001
+_DATAGRAM = 1 << 15
+_PIECE = 1 << 13
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
 
 
@@ -263,29 +268,35 @@ class _Channel:
         """Send `request` and return the answers: the kernel has queued them by the time it is sent.
 
         A list comes in parts, each of which makes the kernel write the next. Where the kernel had no room for
-        an answer, return none.
+        an answer, the last one is missing.
         """
         self._socket.sendall(request)
-        datagrams, lost = [], False
-        while True:
-            try:
-                datagrams.append(self._socket.recv(_DATAGRAM, socket.MSG_DONTWAIT))
-            except BlockingIOError:
-                return [] if lost else datagrams
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                lost = True
+        return list(_with_breaks(self._receive()))
 
     def ask(self, requests: Iterable[bytes]) -> list[list[bytes]]:
         """Return the answers to each of `requests`."""
         return [self.exchange(request) for request in requests]
 
-    def snapshot(self, request: bytes) -> tuple[list[bytes], bytes | None]:
+    def snapshot(self, request: bytes) -> tuple[list[bytes], list[bytes] | None]:
         """Return the answers to `request`, and the kernel's listing where it has one."""
         return self.exchange(request), self._list()
 
-    def _list(self) -> bytes | None:
+    def _receive(self) -> Iterator[bytes]:
+        lost = False
+        while True:
+            try:
+                datagram = self._socket.recv(_DATAGRAM, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                lost = True
+            else:
+                if not lost:
+                    yield datagram
+
+    def _list(self) -> list[bytes] | None:
         if self._listing is None:
             self._listing = _open_listing()
         if self._listing is None:
@@ -305,21 +316,38 @@ def _open_listing() -> int | None:
         return None
 
 
-def _read_from_start(descriptor: int) -> bytes:
+def _read_from_start(descriptor: int) -> list[bytes]:
+    """Return the pieces as the kernel hands them out; joining them would hold up the loop for long."""
     os.lseek(descriptor, 0, os.SEEK_SET)
-    return b"".join(iter(lambda: os.read(descriptor, _DATAGRAM), b""))
+    return list(_with_breaks(iter(lambda: os.read(descriptor, _PIECE), b"")))
+
+
+def _with_breaks(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Sleep between pieces: on a single CPU, the loop would wait for this thread's whole time slice."""
+    for count, piece in enumerate(pieces, 1):
+        if not count % _PIECES_BETWEEN_BREAKS:
+            sleep(_BREAK)
+        yield piece
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines
 
 
 class _Pause:
-    """Lets the loop have its turn whenever a slice of work is done."""
+    """Lets the loop have its turn now and then: so many rows take a millisecond or two."""
 
     def __init__(self) -> None:
-        self._due_at = monotonic() + _SLICE
+        self._rows = 0
 
-    async def when_due(self) -> None:
-        if monotonic() >= self._due_at:
+    async def after(self, rows: int) -> None:
+        self._rows += rows
+        if self._rows >= _ROWS_BETWEEN_TURNS:
+            self._rows = 0
             await asyncio.sleep(0)
-            self._due_at = monotonic() + _SLICE
 
 
 def _answers(datagrams: Iterable[bytes]) -> Iterator[codec.Answer]:
@@ -337,7 +365,7 @@ async def _decode_services(datagrams: Iterable[bytes]) -> list[_ServiceRow | Non
             _check(answer.error)
             return services
         services.append(codec.decode_service(answer.body))
-        await pause.when_due()
+        await pause.after(1)
     raise KernelError(LOST)
 
 
@@ -356,8 +384,11 @@ def _check(code: int) -> None:
     if code == errno.EPERM:
         raise KernelError(NO_RIGHT)
     if code:
-        msg = f"the kernel does not answer for its IPVS table: {os.strerror(code)}"
-        raise KernelError(msg)
+        raise _failed(code)
+
+
+def _failed(code: int | None) -> KernelError:
+    return KernelError(f"the IPVS table cannot be reached: {os.strerror(code or 0)}")
 
 
 def _not_found(error: NetlinkError | OSError) -> KernelError:
