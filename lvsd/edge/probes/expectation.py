@@ -38,10 +38,10 @@ async def read(expect: str, noun: str, connection: Connection, telnet: Telnet | 
             heard = telnet.hear(content)
             await connection.send(heard.replies)
             text += heard.text
-        if pattern.search(text):
+        if text and pattern.search(text):
             return Outcome.passed(f"{noun} matches")
         if text:
-            connection.doing = f"waiting for a {noun} that matches {shown(expect)}"
+            connection.doing = f"waiting for {noun} that matches {shown(expect)}"
     return Outcome.failed(beyond(expect, ANSWER_LIMIT))
 
 

@@ -1,0 +1,387 @@
+"""The director's own interfaces: which of them are out, and what that keeps it from reaching."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from pyroute2 import AsyncIPRoute
+from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl import RTM_GETROUTE, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from lvsd.errors import KernelError
+from lvsd.model import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
+    from typing import Self, TypeAlias
+
+    from lvsd.model import Seconds
+
+    _Message: TypeAlias = Any  # pyroute2 has no types
+
+SETTLE: Final = 0.2
+REFRESH: Final = 60.0
+"""Routes are read `SETTLE` seconds after a change, then ever more rarely, and each `REFRESH` for good.
+
+They are not subscribed to: a routing daemon's churn would cost more than the answer is worth.
+"""
+
+REOPEN: Final = 0.2
+"""How many seconds pass before netlink is opened again after it has failed."""
+
+_GROUPS = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
+_IFF_UP = 0x1
+_IFF_RUNNING = 0x40
+_MAIN_TABLE = 254
+_UNICAST = 1
+_ROUTED_BY = {"kernel": 2, "boot": 3, "static": 4, "ra": 9, "dhcp": 16}
+"""Whose routes are read, by protocol: what a routing daemon has learnt, a million perhaps, it also mends."""
+
+
+class LinkState(StrEnum):
+    """How an interface is; the text is what the operator reads after its name."""
+
+    UP = "is up"
+    DOWN = "is down"
+    NO_CARRIER = "has no carrier"
+    MISSING = "does not exist"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network: what the addresses in it have in common, and how many bits they differ in."""
+
+    version: int
+    host_bits: int
+    bits: int
+
+    @classmethod
+    def of(cls, address: Address, prefix: int) -> Network:
+        """Return the network of `prefix` bits that `address` lies in."""
+        host_bits = 8 * len(address) - prefix
+        return cls(address.version, host_bits, int.from_bytes(address) >> host_bits)
+
+    def holds(self, address: Address) -> bool:
+        """Tell whether `address` lies in it."""
+        return address.version == self.version and int.from_bytes(address) >> self.host_bits == self.bits
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """An address of an interface, and the network that it puts within reach."""
+
+    index: int
+    address: Address
+    prefix: int
+    network: Network
+
+
+@dataclass(frozen=True, slots=True)
+class AddressChange:
+    """An address that has come to an interface, or gone from it."""
+
+    added: bool
+    address: Address
+    prefix: int
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    name: str
+    state: LinkState
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.state}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Outage:
+    """What an interface kept from being reached until a moment, and why."""
+
+    reason: str
+    networks: frozenset[Network]
+    until: Seconds
+
+
+class Interfaces:
+    """What is known of the interfaces, and what follows from it for an address; it asks nobody."""
+
+    def __init__(self) -> None:
+        self._links: dict[int, _Link] = {}
+        self._attached: dict[int, set[Attached]] = {}
+        self._routed: dict[int, frozenset[Network]] = {}
+        self._out: set[int] = set()
+        self._ended: dict[int, _Outage] = {}
+
+    def impeded(self, address: Address, since: Seconds) -> str | None:
+        """Return why the director itself could not reach `address` at some time after `since`, or None.
+
+        The way to an address is the smallest network, attached or routed, that it lies in. It was closed if
+        each interface that leads there was out. Costs next to nothing while none is.
+        """
+        if not self._out and not self._ended:
+            return None
+        outages = dict(self._outages(since))
+        closed = [
+            (network.host_bits, outage.reason)
+            for outage in outages.values()
+            for network in outage.networks
+            if network.holds(address)
+        ]
+        if not closed:
+            return None
+        host_bits, reason = min(closed)
+        for index in self._links.keys() - outages.keys():
+            if any(way.host_bits <= host_bits and way.holds(address) for way in self._reach(index)):
+                return None
+        return reason
+
+    def state(self, name: str) -> LinkState:
+        """Return how the interface `name` is."""
+        return next((link.state for link in self._links.values() if link.name == name), LinkState.MISSING)
+
+    def name(self, index: int) -> str:
+        """Return an interface's name."""
+        return self._links[index].name if index in self._links else f"interface {index}"
+
+    def links(self) -> frozenset[int]:
+        """Return the indices of all interfaces."""
+        return frozenset(self._links)
+
+    def attached(self) -> frozenset[Attached]:
+        """Return the addresses of all interfaces."""
+        return frozenset().union(*self._attached.values())
+
+    def set_link(self, index: int, name: str, state: LinkState, now: Seconds) -> None:
+        """Take in how an interface is."""
+        if state is not LinkState.UP:
+            self._out.add(index)
+        elif index in self._out:
+            self._ended[index] = _Outage(str(self._links[index]), self._reach(index), now)
+            self._out.remove(index)
+        self._links[index] = _Link(name, state)
+
+    def remove_link(self, index: int) -> None:
+        """Forget an interface: what does not exist is no outage."""
+        self._out.discard(index)
+        self._links.pop(index, None)
+        self._routed.pop(index, None)
+        self._ended.pop(index, None)
+
+    def set_routes(self, routes: Mapping[int, set[Network]]) -> None:
+        """Take in all routes, by interface; one that is out keeps those it had: the kernel drops them."""
+        for index in self._links.keys() - self._out:
+            self._routed[index] = frozenset(routes.get(index, ()))
+
+    def add_address(self, attached: Attached) -> bool:
+        """Take in an address; return whether it is new."""
+        known = self._attached.setdefault(attached.index, set())
+        new = attached not in known
+        known.add(attached)
+        return new
+
+    def remove_address(self, attached: Attached) -> bool:
+        """Forget an address; return whether it was known."""
+        known = self._attached.get(attached.index, set())
+        gone = attached in known
+        known.discard(attached)
+        return gone
+
+    def _outages(self, since: Seconds) -> Iterator[tuple[int, _Outage]]:
+        for index, outage in self._ended.items():
+            if outage.until > since:
+                yield index, outage
+        for index in self._out:
+            yield index, _Outage(str(self._links[index]), self._reach(index), float("inf"))
+
+    def _reach(self, index: int) -> frozenset[Network]:
+        attached = (each.network for each in self._attached.get(index, ()))
+        return self._routed.get(index, frozenset()).union(attached)
+
+
+class Links:
+    """Follows this host's interfaces, addresses and routes. It only reads, which needs no rights.
+
+    `on_address` is told of each address that is there at the start, comes or goes. Until `start`, and where
+    that fails, nothing is impeded. Only the main routing table is looked at.
+    """
+
+    def __init__(self, on_address: Callable[[AddressChange], None] | None = None) -> None:
+        self._on_address = on_address
+        self._interfaces = Interfaces()
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Return once everything has been read; raise KernelError where netlink does not allow it."""
+        started = self._loop.create_future()
+        self._task = self._loop.create_task(self._run(started))
+        await asyncio.wait((started, self._task), return_when=asyncio.FIRST_COMPLETED)
+        if self._task.done():
+            self._task.result()
+
+    async def close(self) -> None:
+        """Follow no more. What was last known stays."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError, KernelError):
+                await self._task
+
+    def impeded(self, address: Address, since: Seconds) -> str | None:
+        """Return why the director could not reach `address` at some time after `since`, or None.
+
+        `since` is a moment of the event loop's clock. The answer comes from memory, at once.
+        """
+        return self._interfaces.impeded(address, since)
+
+    def state(self, name: str) -> LinkState:
+        """Return how the interface `name` is."""
+        return self._interfaces.state(name)
+
+    async def _run(self, started: asyncio.Future[None]) -> None:
+        while True:
+            try:
+                async with AsyncIPRoute() as events, AsyncIPRoute(strict_check=True) as requests:
+                    await events.bind(groups=_GROUPS)
+                    await self._read_all(requests)
+                    if not started.done():
+                        started.set_result(None)
+                    await self._follow(events, requests)
+            except (OSError, NetlinkError) as error:
+                if not started.done():
+                    message = f"cannot follow the network interfaces over netlink: {error}"
+                    raise KernelError(message) from error
+            # ENOBUFS, most likely: events were lost, so that all is read anew, through new sockets.
+            await asyncio.sleep(REOPEN)
+
+    async def _follow(self, events: AsyncIPRoute, requests: AsyncIPRoute) -> None:
+        pause = SETTLE
+        while True:
+            if await self._hears_within(pause, events):
+                pause = SETTLE
+            else:
+                await self._read_routes(requests)
+                pause = min(2 * pause, REFRESH)
+
+    async def _hears_within(self, pause: Seconds, events: AsyncIPRoute) -> bool:
+        """Take in the next datagram of events; return False where none comes."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                async for message in events.get():
+                    self._hear(message)
+                return True
+        return False
+
+    def _hear(self, message: _Message) -> None:
+        match message["event"]:
+            case "RTM_NEWLINK" | "RTM_DELLINK" if message["family"] != socket.AF_UNSPEC:
+                pass  # a bridge's port
+            case "RTM_NEWLINK":
+                self._set_link(message)
+            case "RTM_DELLINK":
+                self._interfaces.remove_link(message["index"])
+            case "RTM_NEWADDR":
+                self._add_address(_attached(message))
+            case "RTM_DELADDR":
+                self._remove_address(_attached(message))
+
+    async def _read_all(self, requests: AsyncIPRoute) -> None:
+        # Links last: one that is up in the end had all that was read before of its routes and addresses.
+        attached = {_attached(message) async for message in await requests.get_addr()}
+        links = [message async for message in await requests.get_links()]
+        for index in self._interfaces.links() - {message["index"] for message in links}:
+            self._interfaces.remove_link(index)
+        for message in links:
+            self._set_link(message)
+        for gone in self._interfaces.attached() - attached:
+            self._remove_address(gone)
+        for new in attached:
+            self._add_address(new)
+        await self._read_routes(requests)
+
+    async def _read_routes(self, requests: AsyncIPRoute) -> None:
+        routes: dict[int, set[Network]] = {}
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for protocol in _ROUTED_BY.values():
+                async for message in await requests.nlm_request(
+                    _route_filter(family, protocol), RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP
+                ):
+                    for index in _ways(message):
+                        routes.setdefault(index, set()).add(_destination(message))
+        async for message in await requests.get_links():
+            self._set_link(message)
+        self._interfaces.set_routes(routes)
+
+    def _set_link(self, message: _Message) -> None:
+        flags = message["flags"]
+        if not flags & _IFF_UP:
+            state = LinkState.DOWN
+        elif not flags & _IFF_RUNNING:
+            state = LinkState.NO_CARRIER
+        else:
+            state = LinkState.UP
+        self._interfaces.set_link(message["index"], message.get("ifname"), state, self._loop.time())
+
+    def _add_address(self, attached: Attached) -> None:
+        if self._interfaces.add_address(attached):
+            self._tell(attached, added=True)
+
+    def _remove_address(self, attached: Attached) -> None:
+        if self._interfaces.remove_address(attached):
+            self._tell(attached, added=False)
+
+    def _tell(self, attached: Attached, *, added: bool) -> None:
+        if self._on_address is not None:
+            name = self._interfaces.name(attached.index)
+            self._on_address(AddressChange(added, attached.address, attached.prefix, name))
+
+
+def _attached(message: _Message) -> Attached:
+    # An IPv4 address comes as LOCAL, with the other end of a point-to-point link as ADDRESS.
+    address = Address.parse(message.get("local") or message.get("address"))
+    prefix = message["prefixlen"]
+    peer = Address.parse(message.get("address") or message.get("local"))
+    return Attached(message["index"], address, prefix, Network.of(peer, prefix))
+
+
+def _route_filter(family: int, protocol: int) -> rtmsg:
+    """Return a request that the kernel answers with the routes of one protocol only."""
+    request = rtmsg()
+    request["family"] = family
+    request["table"] = _MAIN_TABLE
+    request["proto"] = protocol
+    return request
+
+
+def _ways(route: _Message) -> Iterator[int]:
+    """Return the interfaces through which a route leads."""
+    if route["type"] != _UNICAST:
+        return
+    if route.get("oif") is not None:
+        yield route.get("oif")
+    for hop in route.get("multipath") or ():
+        yield hop["oif"]
+
+
+def _destination(route: _Message) -> Network:
+    anywhere = bytes(4 if route["family"] == socket.AF_INET else 16)
+    text = route.get("dst")
+    return Network.of(Address.parse(text) if text else Address(anywhere), route["dst_len"])
