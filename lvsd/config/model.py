@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from lvsd.model import ServerKey
 
 if TYPE_CHECKING:
+    from lvsd.errors import Place
     from lvsd.model import Address, Forwarding, Seconds, Service, ServiceKey
 
 
@@ -184,3 +185,16 @@ class Config:
     files: tuple[str, ...]
     settings: Settings
     services: tuple[VirtualService, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A remark on a configuration that is usable as it is: something unheeded, or probably not meant."""
+
+    place: Place
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.place}: {self.path}" if self.path else str(self.place)
+        return f"{where}: note: {self.message}"

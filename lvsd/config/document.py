@@ -1,0 +1,105 @@
+"""A configuration as plain mappings, lists and texts, and where in which file each of them stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from lvsd.config.model import Note
+from lvsd.errors import ConfigError, Mistake, Place
+
+Mark: TypeAlias = tuple[int, int]
+"""Line and column, counting from 1."""
+
+Path: TypeAlias = tuple[str | int, ...]
+"""The way to a value: `("virtual_services", "web", "real_servers", 2, "weight")`."""
+
+
+@dataclass(slots=True)
+class Marks:
+    """Where a mapping or list begins, where its keys stand, and where the parts in it begin."""
+
+    at: Mark
+    keys: dict[str | int, Mark] = field(default_factory=dict)
+    parts: dict[str | int, Mark | Marks] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One file: its data (mappings, lists, texts, None), the marks beside it, and what was wrong in its text."""
+
+    file: str
+    data: dict[str, Any]
+    marks: Marks
+    mistakes: tuple[Mistake, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    def place(self, path: Path, *, key: bool = False) -> Place:
+        """Return where the value at `path` begins, or the nearest thing around it that the file has.
+
+        A mapping or list, and with `key` any value, is shown by its key.
+        """
+        at, marks = (1, 1), self.marks
+        for part in path:
+            if part not in marks.parts:
+                break
+            inner = marks.parts[part]
+            at, wanted = marks.keys.get(part), key
+            if isinstance(inner, tuple):
+                return Place(self.file, *(at if wanted and at else inner))
+            at, marks = at or inner.at, inner
+        return Place(self.file, *at)
+
+
+@dataclass(slots=True)
+class Merged:
+    """All files of a configuration as one: its sections, and the document that each part came from."""
+
+    main: Document
+    data: dict[str, Any] = field(default_factory=dict)
+    owners: dict[Path, Document] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+
+    def place(self, path: Path, *, key: bool = False) -> Place:
+        """Return where the value at `path` begins, in whichever file that is."""
+        owner = self.owners.get(path[:2]) or self.owners.get(path[:1]) or self.main
+        return owner.place(path, key=key)
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found in a configuration while it was read."""
+
+    merged: Merged
+    mistakes: list[Mistake] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+
+    def mistake(self, path: Path, message: str, *, key: bool = False) -> None:
+        """Keep that the value at `path` (with `key`: its key) cannot be used."""
+        self.mistakes.append(Mistake(self.merged.place(path, key=key), spell(path), message))
+
+    def note(self, path: Path, message: str) -> None:
+        """Keep a remark on the value at `path`."""
+        self.notes.append(Note(self.merged.place(path), spell(path), message))
+
+    def raise_mistakes(self) -> None:
+        """Raise ConfigError with all mistakes in the order of the files' text, where there are any."""
+        if self.mistakes:
+            raise ConfigError(in_order(self.mistakes, self.merged.files))
+
+
+def in_order(mistakes: list[Mistake], files: list[str]) -> list[Mistake]:
+    """Return `mistakes` without repetitions, sorted by place, the files in the order they were read."""
+    rank = {file: number for number, file in enumerate(files)}
+
+    def reading_order(mistake: Mistake) -> tuple[int, int, int]:
+        place = mistake.place
+        return rank.get(place.file, len(rank)), place.line, place.column
+
+    return sorted(dict.fromkeys(mistakes), key=reading_order)
+
+
+def spell(path: Path) -> str:
+    """Return `virtual_services.web.real_servers[2].weight` for such a path."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")

@@ -1,0 +1,286 @@
+"""The shape of lvsd's YAML: which settings there are, their defaults, and what each is for.
+
+The descriptions are what editors show and what docs/configuration.md says.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from lvsd.config.model import Initial, Level, LogFormat, OnFailure, OnStop
+from lvsd.config.scalars import (
+    Count,
+    Duration,
+    EndpointText,
+    Engine,
+    Expression,
+    Family,
+    Flag,
+    ForwardingName,
+    FwMark,
+    HeaderName,
+    HostText,
+    HttpPath,
+    InitialName,
+    LevelName,
+    Line,
+    LogFormatName,
+    Method,
+    Netmask,
+    NetworkText,
+    OnFailureName,
+    OnStopName,
+    Port,
+    Prefix,
+    ProtocolName,
+    Scheduler,
+    SchedulerFlag,
+    Size,
+    Status,
+    Text,
+    VirtualAddressText,
+    Weight,
+)
+from lvsd.config.values import Endpoint
+from lvsd.model import Forwarding, Protocol
+
+ANY_PRINTABLE = "[!-~]"
+
+
+def _default(text: str, description: str) -> Any:  # noqa: ANN401 - as pydantic.Field
+    """Return a field whose default is written as in the file, and read like one."""
+    return Field(text, validate_default=True, description=description)
+
+
+class Shape(BaseModel):
+    """A mapping whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+class AddressShape(Shape):
+    """A VIP that the director brings up itself, as one without a partner does."""
+
+    address: NetworkText = Field(description="the VIP with its prefix, as in 192.168.0.101/24")
+    interface: Line = Field(description="the interface that gets it, as in eth0")
+    label: Line = Field(
+        "", description="IPv4 only: what ifconfig shows it as, such as eth0:101; 15 letters at most"
+    )
+
+
+class DirectorShape(Shape):
+    """The director itself."""
+
+    name: Line = Field("", description="what the log calls this director; default: the host's name")
+    addresses: list[AddressShape] = Field([], description="VIPs of a director without a partner")
+
+
+class LogShape(Shape):
+    """Where the log goes, and how it looks."""
+
+    format: LogFormatName = Field(
+        LogFormat.AUTO, description="json, console, or auto: console on a terminal, else json"
+    )
+    file: Line = Field(
+        "", description="the file that is written; default: standard output, under systemd the journal"
+    )
+    level: LevelName = Field(
+        Level.INFO, description="the least level that is written: debug shows every probe"
+    )
+
+
+class IpvsShape(Shape):
+    """How the kernel's table is kept."""
+
+    reconcile: Duration = _default(
+        "10s", "how often the kernel's table is compared with the desired one, and mended"
+    )
+    on_stop: OnStopName = Field(OnStop.KEEP, description="what happens to lvsd's rows and VIPs when it stops")
+
+
+class CheckShape(Shape):
+    """What every probe has."""
+
+    interval: Duration = _default(
+        "2s", "from the start of one probe of a real server to the start of the next"
+    )
+    fast_interval: Duration | None = Field(
+        None,
+        description="the interval while a verdict is in doubt; default: 200ms, or interval where that is less",
+    )
+    timeout: Duration = _default("1s", "how long the whole probe may take, from connect to the last byte")
+    rise: Count = Field(
+        2, description="how many probes in a row must pass before a server that is down is up"
+    )
+    fall: Count = Field(
+        2, description="how many probes in a row must fail before a server that is up is down"
+    )
+    port: Port | None = Field(None, description="the port that is probed; default: the real server's own")
+    bind: HostText | None = Field(
+        None, description="the director's address that probes come from; default: the system's choice"
+    )
+
+
+class HttpShape(CheckShape):
+    """One HTTP/1.1 request; status and body decide."""
+
+    type: Literal["http"] = Field(description="one HTTP request")
+    path: HttpPath = Field("/", description="what is asked for")
+    method: Method = Field("GET", description="the request's method")
+    host: Line = Field("", description="the Host header; default: the real server's address and port")
+    headers: dict[HeaderName, Line] = Field({}, description="further headers of the request")
+    status: Annotated[list[Status], Field(min_length=1)] = Field(
+        [(200, 299)],
+        description="statuses that pass: codes and ranges",
+        json_schema_extra={"default": ["200-299"]},
+    )
+    expect: Expression = Field("", description="a regular expression that must be found in the body")
+    follow_redirects: Flag = Field(
+        default=False, description="whether a redirect's target decides, not the redirect"
+    )
+    body_limit: Size = _default("64KiB", "how much of the body is read and searched")
+
+
+class TcpShape(CheckShape):
+    """A TCP connection; with `send` or `expect`, a talk as well."""
+
+    type: Literal["tcp"] = Field(description="a TCP connection")
+    send: Text = Field("", description='what is sent once connected, as in "PING\\r\\n"')
+    expect: Expression = Field(
+        "", description="a regular expression that must be found in what the server says"
+    )
+
+
+class TelnetShape(CheckShape):
+    """A TCP connection that answers telnet's option negotiation (RFC 854) and waits for a text."""
+
+    type: Literal["telnet"] = Field(description="a telnet session up to its banner")
+    expect: Expression = Field(
+        ANY_PRINTABLE,
+        description="a regular expression that must be found in the banner; default: any printable character",
+    )
+
+
+def _check_tag(value: object) -> str:
+    return f"check {value.get('type')}" if isinstance(value, dict) else "text"
+
+
+def _mapping_or_text(value: object) -> str:
+    return "mapping" if isinstance(value, dict) else "text"
+
+
+AnyCheckShape: TypeAlias = Annotated[
+    Annotated[HttpShape, Tag("check http")]
+    | Annotated[TcpShape, Tag("check tcp")]
+    | Annotated[TelnetShape, Tag("check telnet")],
+    Discriminator(_check_tag),
+]
+CheckOrName: TypeAlias = Annotated[
+    Annotated[Line, Tag("text")]
+    | Annotated[HttpShape, Tag("check http")]
+    | Annotated[TcpShape, Tag("check tcp")]
+    | Annotated[TelnetShape, Tag("check telnet")],
+    Discriminator(_check_tag),
+]
+
+
+CHECK_SHAPES: dict[str, type[CheckShape]] = {"http": HttpShape, "tcp": TcpShape, "telnet": TelnetShape}
+
+
+class PersistenceShape(Shape):
+    """How a client stays with its real server."""
+
+    timeout: Duration = _default("5m", "how long after its last connection, in whole seconds")
+    netmask: Netmask | None = Field(
+        None, description="IPv4: how much of the client's address counts, as in 255.255.255.0"
+    )
+    prefix: Prefix | None = Field(
+        None, description="the same as a prefix length; default: 32, IPv6 128, the whole address"
+    )
+    engine: Engine = Field("", description="sip: by SIP Call-ID, UDP only")
+
+
+PersistenceOrTime: TypeAlias = Annotated[
+    Annotated[Duration, Tag("text")] | Annotated[PersistenceShape, Tag("mapping")],
+    Discriminator(_mapping_or_text),
+]
+
+
+class RealServerShape(Shape):
+    """A real server with more than its address."""
+
+    address: EndpointText = Field(description="HOST or HOST:PORT; the service's own port unless one is given")
+    weight: Weight = Field(1, description="its share of new connections; 0 takes none")
+
+
+RealServerOrText: TypeAlias = Annotated[
+    Annotated[EndpointText, Tag("text")] | Annotated[RealServerShape, Tag("mapping")],
+    Discriminator(_mapping_or_text),
+]
+
+
+class ServiceShape(Shape):
+    """A virtual service: what clients connect to, and the real servers that do the work."""
+
+    address: VirtualAddressText | None = Field(
+        None, description="VIP:PORT; port 0 is every port, with persistence"
+    )
+    fwmark: FwMark | None = Field(None, description="a firewall mark, in place of an address")
+    family: Family | None = Field(None, description="with fwmark: the IP version; default: ipv4")
+    protocol: ProtocolName = Field(Protocol.TCP, description="the transport protocol; with an address only")
+    scheduler: Scheduler = Field(
+        "wlc", description="who gets the next connection; default: wlc, as ipvsadm's"
+    )
+    scheduler_flags: list[SchedulerFlag] = Field([], description="settings of the schedulers sh and mh")
+    ops: Flag = Field(default=False, description="UDP: schedule each packet by itself")
+    persistence: PersistenceOrTime | None = Field(
+        None,
+        description="a client stays with its real server: a time, or a mapping; default: it need not",
+    )
+    forward: ForwardingName = Field(Forwarding.DR, description="direct routing, masquerading, or IP-in-IP")
+    check: CheckOrName = Field(
+        None,
+        description="a check's name, a check written in place, or none; default: what the port suggests "
+        "(80: http, 23: telnet, other TCP: tcp, UDP and SCTP: none)",
+    )
+    initial: InitialName = Field(
+        Initial.PROBE,
+        description="a new real server before its first verdict: probe keeps it out of the table, up puts it in",
+    )
+    on_failure: OnFailureName = Field(
+        OnFailure.REMOVE,
+        description="a real server that is down: remove deletes its row, quiesce sets its weight to 0",
+    )
+    sorry_server: RealServerOrText | None = Field(
+        None, description="takes the connections while all real servers are down"
+    )
+    real_servers: list[RealServerOrText] = Field(description="the real servers; [] for none yet")
+
+
+class DocumentShape(Shape):
+    """lvsd's configuration."""
+
+    include: Line | list[Line] = Field(
+        [], description="further files: a path or pattern relative to this file, or a list"
+    )
+    director: DirectorShape | None = Field(None, description="the director itself")
+    log: LogShape | None = Field(None, description="where the log goes, and how it looks")
+    ipvs: IpvsShape | None = Field(None, description="how the kernel's table is kept")
+    checks: dict[Line, AnyCheckShape] | None = Field(None, description="named checks, which services share")
+    virtual_services: dict[Line, ServiceShape] = Field(description="the virtual services; {} for none")
+
+
+def endpoint_of(item: Endpoint | RealServerShape) -> tuple[Endpoint, int]:
+    """Return where a real server is, and its weight."""
+    return (item, 1) if isinstance(item, Endpoint) else (item.address, item.weight)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of the configuration, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **DocumentShape.model_json_schema(),
+        "title": "lvsd.yaml",
+    }

@@ -1,0 +1,86 @@
+"""All that is not a virtual service: the director, its log, how it keeps the table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lvsd.config.model import DirectorAddress, IpvsSettings, LogSettings, Settings
+from lvsd.config.schema import AddressShape, DirectorShape, IpvsShape, LogShape, Shape
+from lvsd.config.shapes import Shaped, shape
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    from lvsd.config.document import Findings, Path
+    from lvsd.config.hosts import Lookup
+
+    S = TypeVar("S", bound=Shape)
+
+LONGEST_INTERFACE = 15
+"""The kernel's IFNAMSIZ, less the closing zero; labels have the same."""
+IPV6 = 6
+
+
+def settings(findings: Findings, lookup: Lookup) -> Settings:
+    """Return the settings in the sections `director`, `log` and `ipvs`."""
+    director = _section(DirectorShape, "director", findings)
+    log = _section(LogShape, "log", findings)
+    ipvs = _section(IpvsShape, "ipvs", findings)
+    return Settings(
+        director=director.value.name or lookup.names.hostname(),
+        addresses=_addresses(director, findings, lookup),
+        log=LogSettings(log.value.format, log.value.file, log.value.level),
+        ipvs=IpvsSettings(ipvs.value.reconcile, ipvs.value.on_stop),
+    )
+
+
+def _section(model: type[S], name: str, findings: Findings) -> Shaped[S]:
+    data = findings.merged.data.get(name)
+    found = None if data is None else shape(model, data, (name,), findings)
+    return found or Shaped(model())
+
+
+def _addresses(
+    director: Shaped[DirectorShape],
+    findings: Findings,
+    lookup: Lookup,
+) -> tuple[DirectorAddress, ...]:
+    addresses: dict[DirectorAddress, int] = {}
+    for number, written in director.numbered("addresses"):
+        path: Path = ("director", "addresses", number)
+        try:
+            address = _address(written, lookup)
+        except _Problem as problem:
+            findings.mistake((*path, problem.key), str(problem))
+            continue
+        if same := [at for known, at in addresses.items() if known.address == address.address]:
+            findings.mistake(
+                path, f"{address.address} is given twice, first in director.addresses[{same[0]}]"
+            )
+        addresses[address] = number
+    return tuple(addresses)
+
+
+class _Problem(ValueError):
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+def _address(written: AddressShape, lookup: Lookup) -> DirectorAddress:
+    try:
+        address = lookup.host(written.address.host).address
+    except ValueError as problem:
+        raise _Problem("address", str(problem)) from None
+    interface, label = written.interface, written.label
+    if not 1 <= len(interface) <= LONGEST_INTERFACE or set(interface) & set(" /:"):
+        raise _Problem(
+            "interface", f"must be an interface's name of 1 to {LONGEST_INTERFACE} letters, as in eth0"
+        )
+    if label and address.version == IPV6:
+        raise _Problem("label", "must be left out: IPv6 addresses have no label")
+    if label and not (label + ":").startswith(interface + ":"):
+        raise _Problem("label", f"must begin with its interface, as in {interface}:101")
+    if len(label) > LONGEST_INTERFACE:
+        raise _Problem("label", f"must have at most {LONGEST_INTERFACE} letters, not {len(label)}")
+    return DirectorAddress(address, written.address.prefix, interface, label)

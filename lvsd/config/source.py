@@ -1,0 +1,43 @@
+"""What parsing needs from the system, as protocols; the real ones live in `lvsd.edge`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from lvsd.model import Address
+
+MAX_BYTES = 16 * 1024 * 1024
+"""The largest file that is read: some ten times a configuration of 5,000 services with 5 servers each."""
+
+
+class Unreadable(Exception):  # noqa: N818 - what happened to the file, in the operator's words
+    """A file or pattern that cannot be read; its text continues `FILE: …`."""
+
+
+class Source(Protocol):
+    """Where configuration files come from."""
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of the file at `path`; raise Unreadable where there are none to be had."""
+
+    def glob(self, pattern: str) -> Sequence[str]:
+        """Return the paths that match `pattern`, sorted; none is fine."""
+
+
+class Names(Protocol):
+    """What /etc/hosts, the DNS, /etc/services and the host itself know."""
+
+    def prefetch(self, wanted: Iterable[tuple[str, int]]) -> None:
+        """Look up the (name, IP version) pairs that will be asked for, all at once."""
+
+    def address(self, name: str, version: int) -> Address | None:
+        """Return an address of `name`, of that IP version if it has one; None where nothing knows it."""
+
+    def port(self, name: str, protocol: str) -> int | None:
+        """Return the port that /etc/services gives `name`, or None."""
+
+    def hostname(self) -> str:
+        """Return this host's name."""
