@@ -67,8 +67,7 @@ class HttpClient:
         """Send no more, wait for the answers that are due, and return the client with its record."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
             self._task = None
         return self
 
@@ -125,12 +124,7 @@ class HttpClient:
             loop = asyncio.get_running_loop()
             await loop.sock_sendall(link, question.encode())
             answer = await _read(link, LIMIT)
-        head, _, body = answer.partition(b"\r\n\r\n")
-        status = head.split(b" ", 2)[1:2]
-        if status != [b"200"]:
-            message = f"HTTP {b''.join(status).decode()}" if status else "no HTTP answer"
-            raise ValueError(message)
-        return body.decode(errors="replace")
+        return _body(answer)
 
 
 class Session:
@@ -194,7 +188,8 @@ async def telnet_banner(
             asked = [match.group() for match in _TELNET_OPTION.finditer(received)]
             await loop.sock_sendall(link, b"".join(map(_refusal, asked[answered:])))
             answered = len(asked)
-    return text.decode(errors="replace").replace("\r", "").replace("\0", "")
+    banner = text.decode(errors="replace").replace("\r", "").replace("\0", "")
+    return banner[: banner.index(expect) + len(expect)]
 
 
 _WILL, _WONT, _DO, _DONT = 251, 252, 253, 254
@@ -233,6 +228,22 @@ async def _read(link: socket.socket, limit: int) -> bytes:
     while len(received) < limit and (more := await loop.sock_recv(link, 65536)):
         received += more
     return bytes(received)
+
+
+def _body(answer: bytes) -> str:
+    """Return the body of an HTTP answer; raises ValueError unless it is whole and its status 200."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status = re.match(rb"HTTP/1\.[01] (\d{3})", head)
+    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    if status is None:
+        message = "no HTTP answer"
+    elif status[1] != b"200":
+        message = f"HTTP {status[1].decode()}"
+    elif length is not None and len(body) < int(length[1]):
+        message = "answer cut short"
+    else:
+        return body.decode(errors="replace")
+    raise ValueError(message)
 
 
 def _reason(failure: Exception) -> str:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
-import socket
-import struct
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
-from lvsd.lab.kernel import LabError
+from lvsd.lab import links
 from lvsd.lab.machine import Machine
 from lvsd.lab.namespaces import Residence
 from lvsd.lab.network import Host, Network
-from lvsd.lab.process import spawn
 
 
 class Lab:
@@ -32,43 +30,45 @@ class Lab:
         self.hosts: Mapping[str, Machine] = {}
         self._directory = Path()
         self._switch = Residence("switch")
-        self._shaped: set[tuple[str, str]] = set()
-        self._silent: set[str] = set()
+        self._stack = contextlib.AsyncExitStack()
+        self._impaired: set[tuple[Residence, str]] = set()
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._build()
-        except BaseException:
-            await self._take_down()
-            raise
+        async with contextlib.AsyncExitStack() as stack:
+            await self._build(stack)
+            self._stack = stack.pop_all()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._take_down()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if failure is not None and (report := self.report()):
+            failure.add_note(report)
+        await self._stack.__aexit__(kind, failure, trace)
 
     async def cut(self, name: str, interface: str = "eth0") -> None:
         """Pull a host's cable: both ends see the link go down."""
-        await self._switch.do(_set_up, self._port(name, interface), up=False)
+        await self._switch.do(links.set_up, self._port(name, interface), up=False)
 
     async def mend(self, name: str, interface: str = "eth0") -> None:
-        """Undo `cut`, `silence`, `impair` and the like on one of a host's interfaces."""
+        """Undo `cut`, `silence`, `deafen`, `mute` and `impair` on one of a host's interfaces."""
         port = self._port(name, interface)
-        await self._switch.do(_set_up, port, up=True)
-        await self._forward(port, on=True)
-        await self._tc(port, None)
-        await self._tc(interface, None, self.hosts[name])
+        await self._switch.do(links.set_up, port, up=True)
+        await self._switch.do(links.set_forwarding, port, forwards=True)
+        await self._relieve(self._switch, port)
+        await self._relieve(self.hosts[name].residence, interface)
 
     async def silence(self, name: str, interface: str = "eth0") -> None:
         """Let nothing pass between a host and the others, with the link up: a broken switch."""
-        await self._forward(self._port(name, interface), on=False)
+        await self._switch.do(links.set_forwarding, self._port(name, interface), forwards=False)
 
     async def deafen(self, name: str, interface: str = "eth0") -> None:
         """Let nothing pass to a host; what it sends arrives."""
-        await self._tc(self._port(name, interface), "loss 100%")
+        await self.impair(name, loss=1.0, interface=interface)
 
     async def mute(self, name: str, interface: str = "eth0") -> None:
         """Let nothing pass from a host; what is sent to it arrives."""
-        await self._tc(interface, "loss 100%", self.hosts[name])
+        await self._impair(self.hosts[name].residence, interface, loss=1.0)
 
     async def impair(
         self,
@@ -80,61 +80,43 @@ class Lab:
         interface: str = "eth0",
     ) -> None:
         """Lose a share (0 to 1) of what is sent to a host, and delay it by seconds, plus or minus jitter."""
-        wishes = [f"delay {delay * 1000:.3f}ms {jitter * 1000:.3f}ms"] if delay or jitter else []
-        wishes += [f"loss {loss * 100:.4f}%"] if loss else []
-        await self._tc(self._port(name, interface), " ".join(wishes) or None)
+        await self._impair(self._switch, self._port(name, interface), loss, delay, jitter)
 
-    async def report(self) -> str:
+    def report(self) -> str:
         """Return what every host's logs say and its IPVS table, for a failed test."""
-        parts = []
-        for name, machine in self.hosts.items():
-            table = await machine.do(Path("/proc/thread-self/net/ip_vs").read_text)
-            rows = table.splitlines()[3:]
-            said = "\n".join([machine.report(), *(["--- IPVS table", *rows] if rows else [])]).strip()
-            parts += [f"===== {name}\n{said}"] if said else []
-        return "\n".join(parts)
+        said = ((name, machine.report()) for name, machine in self.hosts.items())
+        return "\n".join(f"===== {name}\n{text}" for name, text in said if text)
 
-    async def _build(self) -> None:
+    async def _build(self, stack: contextlib.AsyncExitStack) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="lvsd-lab-", dir="/run"))
+        self._switch = Residence(self._directory.name)
+        stack.callback(shutil.rmtree, self._directory, ignore_errors=True)
         self._directory.chmod(0o755)
         etc_hosts = self._directory / "hosts"
         etc_hosts.write_text(self.network.etc_hosts())
         self.hosts = {host.name: Machine(host, self._directory / host.name) for host in self.network.hosts}
+        residences = [machine.residence for machine in self.hosts.values()]
+        for residence in (*residences, self._switch):
+            stack.callback(residence.leave)
+        stack.callback(_kill_residents, residences)
         for machine in self.hosts.values():
             await machine.boot(etc_hosts)
         await self._switch.enter()  # last, so that it can see the names of the hosts' networks
-        await self._ip(self._switch, self._links())
+        await self._connect()
         for machine in self.hosts.values():
-            await self._ip(machine.residence, _settings(machine.host))
-        for machine in self.hosts.values():
-            for service in machine.host.services:
-                await machine.serve(service)
+            await machine.do(_plug_in, machine.host)
+            stack.push_async_callback(machine.close)
+        # All start together, and the slowest is waited for.
+        await asyncio.gather(*(machine.serve_all() for machine in self.hosts.values()))
 
-    async def _take_down(self) -> None:
-        for machine in self.hosts.values():
-            await machine.close()
-        _kill_residents({machine.name for machine in self.hosts.values()})
-        for machine in self.hosts.values():
-            machine.residence.leave()
-        self._switch.leave()
-        shutil.rmtree(self._directory, ignore_errors=True)
-
-    def _links(self) -> list[str]:
-        bridges = [
-            line
-            for bridge in self.network.bridges
-            for line in (f"link add {bridge} type bridge", f"link set {bridge} up")
-        ]
-        cables = [
-            line
-            for name, machine in self.hosts.items()
-            for card in machine.host.cards()
-            for line in (
-                f"link add {self._port(name, card.name)} type veth peer name {card.name} netns {name}",
-                f"link set {self._port(name, card.name)} master {card.bridge} up",
-            )
-        ]
-        return bridges + cables
+    async def _connect(self) -> None:
+        for bridge in self.network.bridges:
+            await self._switch.do(links.add_bridge, bridge)
+        for name, machine in self.hosts.items():
+            for card in machine.host.cards():
+                port = self._port(name, card.name)
+                there = machine.residence.thread_id
+                await self._switch.do(links.add_cable, port, card.bridge, card.name, there)
 
     def _port(self, name: str, interface: str) -> str:
         """Return the name of the switch's end of a cable: at most 15 letters."""
@@ -142,74 +124,36 @@ class Lab:
         cards = [card.name for card in host.cards()]
         return f"p{self.network.hosts.index(host)}-{cards.index(interface)}"
 
-    async def _ip(self, place: Residence, lines: Iterable[str]) -> None:
-        await self._command(place, ["ip", "-batch", str(self._script(lines))])
+    async def _impair(
+        self, place: Residence, interface: str, loss: float, delay: float = 0.0, jitter: float = 0.0
+    ) -> None:
+        await place.do(links.impair, interface, loss=loss, delay=delay, jitter=jitter)
+        self._impaired.add((place, interface))
 
-    async def _tc(self, interface: str, netem: str | None, machine: Machine | None = None) -> None:
-        place = self._switch if machine is None else machine.residence
-        where = (place.name, interface)
-        if netem is not None:
-            await self._command(place, f"tc qdisc replace dev {interface} root netem {netem}".split())
-            self._shaped.add(where)
-        elif where in self._shaped:
-            await self._command(place, f"tc qdisc del dev {interface} root".split())
-            self._shaped.remove(where)
-
-    async def _forward(self, port: str, *, on: bool) -> None:
-        if on is not (port in self._silent):
-            return
-        await self._command(self._switch, f"bridge link set dev {port} state {3 if on else 0}".split())
-        self._silent ^= {port}
-
-    async def _command(self, place: Residence, argv: list[str]) -> None:
-        log = self._directory / "commands.log"
-        process = await place.do(spawn, argv[0], argv, log, dict(os.environ), self._directory)
-        if await process.wait():
-            message = f"the lab's network: {' '.join(argv)}: {process.output}"
-            raise LabError(message)
-
-    def _script(self, lines: Iterable[str]) -> Path:
-        path = self._directory / "batch"
-        path.write_text("\n".join(lines) + "\n")
-        return path
+    async def _relieve(self, place: Residence, interface: str) -> None:
+        if (place, interface) in self._impaired:
+            self._impaired.remove((place, interface))
+            await place.do(links.relieve, interface)
 
 
-def _settings(host: Host) -> Iterator[str]:
-    """Yield what `ip` is told on a host once its cables are plugged in."""
-    yield "link set lo up"
+def _plug_in(host: Host) -> None:
+    """Set up a host's interfaces, once their cables are there."""
+    links.set_up("lo", up=True)
     for card in host.cards():
+        links.set_up(card.name, up=True)
         for address in card.addresses:
-            yield f"address add {address} dev {card.name} {_family_options(address)}"
-        yield f"link set {card.name} up"
+            links.add_address(card.name, address)
     for gateway in host.gateways:
-        yield f"route add default via {gateway}"
+        links.add_gateway(gateway)
     if host.vips:
-        yield "link add dummy0 type dummy"
-        yield "link set dummy0 up"
+        links.add_dummy("dummy0")
         for address in host.vips:
-            yield f"address add {address}/{128 if ':' in address else 32} dev dummy0"
+            links.add_address("dummy0", address)
 
 
-def _family_options(address: str) -> str:
-    return "nodad" if ":" in address else "broadcast +"
-
-
-_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
-_IFREQ = struct.Struct("16sH22x")
-
-
-def _set_up(interface: str, *, up: bool) -> None:
-    """Bring an interface up or down without the 45 ms of a process."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
-        asked = _IFREQ.pack(interface.encode(), 0)
-        _, flags = _IFREQ.unpack(fcntl.ioctl(handle, _SIOCGIFFLAGS, asked))
-        wanted = flags | _IFF_UP if up else flags & ~_IFF_UP
-        fcntl.ioctl(handle, _SIOCSIFFLAGS, _IFREQ.pack(interface.encode(), wanted))
-
-
-def _kill_residents(names: set[str]) -> None:
+def _kill_residents(residences: Iterable[Residence]) -> None:
     """Kill whatever still lives in a host's network: what left its session, such as a login of telnetd."""
-    networks = {os.stat(f"/run/netns/{name}").st_ino for name in names if Path("/run/netns", name).exists()}
+    networks = {residence.network for residence in residences}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):

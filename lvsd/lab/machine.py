@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from lvsd.lab import links
 from lvsd.lab.client import HttpClient, Session, telnet_banner
 from lvsd.lab.kernel import LabError
+from lvsd.lab.links import InterfaceAddress
 from lvsd.lab.misbehaving import Behaviour, MisbehavingServer
 from lvsd.lab.namespaces import MS_BIND, Residence, mount
 from lvsd.lab.network import Host
@@ -29,15 +31,6 @@ class Completed:
 
     status: int
     output: str
-
-
-@dataclass(frozen=True, slots=True)
-class InterfaceAddress:
-    """An address that a host has now; `label` is the interface's name or one like `eth0:101`."""
-
-    interface: str
-    address: str
-    label: str
 
 
 class Machine:
@@ -63,7 +56,7 @@ class Machine:
 
     async def boot(self, etc_hosts: Path) -> None:
         """Make the host's namespaces, files and settings; it has no link yet."""
-        for part in ("run", "log", "programs"):
+        for part in ("run", "log", "commands", "programs"):
             (self.directory / part).mkdir(parents=True)
         Path("/run/lvsd").mkdir(exist_ok=True)
         await self.residence.enter()
@@ -77,12 +70,7 @@ class Machine:
         self, argv: Sequence[str], *, name: str | None = None, env: Mapping[str, str] | None = None
     ) -> Process:
         """Start a program; `env` is added to our own environment. It is ended with the lab at the latest."""
-        name = name or Path(argv[0]).name
-        log = self.directory / "log" / f"{name}.{len(self.processes)}.log"
-        environment = {**os.environ, **(env or {})}
-        process = await self.do(spawn, name, argv, log, environment, Path.cwd())
-        self.processes.append(process)
-        return process
+        return await self._start(argv, name or Path(argv[0]).name, "log", env or {})
 
     async def run(
         self,
@@ -93,7 +81,7 @@ class Machine:
         check: bool = True,
     ) -> Completed:
         """Run a command to its end; with `check`, raise LabError with its output when it fails."""
-        process = await self.start(argv, env=env)
+        process = await self._start(argv, Path(argv[0]).name, "commands", env or {})
         try:
             status = await process.wait(timeout)
         except TimeoutError:
@@ -107,12 +95,23 @@ class Machine:
         return completed
 
     async def serve(self, service: Service) -> Process:
-        """Start a service, or start it again after its end."""
+        """Start a service, or start it again after its end; returns once it takes connections."""
         directory = self.directory / "programs" / service.name
         directory.mkdir(exist_ok=True)
         process = await self.start(service.prepare(directory), name=service.name)
         self.services[service.name] = process
+        await self.until_listening(service.port)
         return process
+
+    async def serve_all(self) -> None:
+        """Start what the network's description says runs here."""
+        await asyncio.gather(*map(self.serve, self.host.services))
+
+    async def until_listening(self, port: int, *, timeout: float = 10.0) -> None:  # noqa: ASYNC109
+        """Wait until something takes TCP connections on the port; raises TimeoutError."""
+        async with asyncio.timeout(timeout):
+            while not await self.do(_listens, port):
+                await asyncio.sleep(0.03)
 
     async def stop(self, service: str) -> None:
         """Kill a service by its name (`nginx`, `telnetd`); its port refuses connections from then on."""
@@ -158,19 +157,11 @@ class Machine:
 
     async def read_table(self) -> Table:
         """Return the host's IPVS table."""
-        return parse_table(await self.do(Path("/proc/thread-self/net/ip_vs").read_text))
+        return parse_table(await self.do(_IPVS.read_text))
 
     async def addresses(self) -> tuple[InterfaceAddress, ...]:
         """Return the addresses the host has now, link-local and loopback ones left out."""
-        said = await self.run(["ip", "-json", "address", "show", "scope", "global"])
-        return tuple(
-            InterfaceAddress(
-                link["ifname"], f"{each['local']}/{each['prefixlen']}", each.get("label", link["ifname"])
-            )
-            for link in json.loads(said.output)
-            for each in link.get("addr_info", ())
-            if each  # those that `scope` leaves out are empty
-        )
+        return await self.do(links.addresses)
 
     async def has_address(self, address: str) -> bool:
         """Tell whether the host has the address on any interface, whatever its prefix length."""
@@ -188,10 +179,19 @@ class Machine:
             await process.stop()
 
     def report(self) -> str:
-        """Return the tails of all logs of the host, for a failed test."""
-        logs = sorted((self.directory / "log").rglob("*"), key=lambda path: path.stat().st_mtime)
-        tails = [f"--- {path.name}\n{_tail(path)}" for path in logs if path.is_file() and path.stat().st_size]
-        return "\n".join(tails)
+        """Return the tails of all logs of the host and its IPVS table, for a failed test."""
+        logs = [
+            path for path in (self.directory / "log").rglob("*") if path.is_file() and path.stat().st_size
+        ]
+        parts = [f"--- {path.name}\n{_tail(path)}" for path in sorted(logs)]
+        rows = self.residence.ask(_IPVS.read_text).splitlines()[3:]
+        return "\n".join(parts + (["--- IPVS table", *rows] if rows else []))
+
+    async def _start(self, argv: Sequence[str], name: str, folder: str, env: Mapping[str, str]) -> Process:
+        log = self.directory / folder / f"{name}.{len(self.processes)}.log"
+        process = await self.do(spawn, name, argv, log, {**os.environ, **env}, Path.cwd())
+        self.processes.append(process)
+        return process
 
     def _furnish(self, etc_hosts: Path) -> None:
         """Put the host's own files where programs look for them, and set what it is to have set."""
@@ -210,9 +210,21 @@ _SYSCTLS = {
     "net.ipv6.conf.default.router_solicitations": "0",
 }
 _TAIL = 4000
+_IPVS = Path("/proc/thread-self/net/ip_vs")
+_LISTENING = "0A"
 
 
 def _tail(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL))
         return file.read().decode(errors="replace").rstrip()
+
+
+def _listens(port: int) -> bool:
+    """Tell whether some socket of the calling thread's network listens on the port."""
+    for family in ("tcp", "tcp6"):
+        for line in Path("/proc/thread-self/net", family).read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            if state == _LISTENING and int(local.rpartition(":")[2], 16) == port:
+                return True
+    return False

@@ -160,7 +160,8 @@ async def _answer(link: socket.socket, behaviour: Behaviour) -> None:
         case Reset():
             link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         case Close() | Refuse():
-            pass
+            link.shutdown(socket.SHUT_WR)
+            await _swallow(link)  # what is closed with something unread is reset
         case _:
             assert_never(behaviour)
 
@@ -195,5 +196,4 @@ def _listen(port: int) -> socket.socket:
 async def _cancel(task: asyncio.Task[None] | None) -> None:
     if task is not None:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait({task})

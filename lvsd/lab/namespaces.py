@@ -38,11 +38,18 @@ class Residence:
     def __init__(self, name: str) -> None:
         self.name = name
         self.thread_id = 0
+        """By which `nsenter --target` finds the namespaces."""
+        self.network = 0
+        """The inode number that tells the network namespace from others."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"lab-{name}")
 
     async def enter(self) -> None:
         """Make the namespaces; the network can then be found as /run/netns/NAME."""
         await self.do(self._enter)
+
+    def ask(self, call: Callable[[], T]) -> T:
+        """Call something there and return what it returns; blocks the caller."""
+        return self._thread.submit(call).result()
 
     async def do(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call something there, without blocking the event loop, and return what it returns."""
@@ -64,6 +71,7 @@ class Residence:
         self._handle().parent.mkdir(exist_ok=True)
         self._handle().touch()
         unshare(CLONE_NEWNET)
+        self.network = Path("/proc/thread-self/ns/net").stat().st_ino
         mount("/proc/thread-self/ns/net", str(self._handle()), flags=MS_BIND)
         unshare(CLONE_NEWNS | CLONE_NEWUTS)
         mount("none", "/", flags=MS_REC | MS_SLAVE)

@@ -15,6 +15,10 @@ class Service(Protocol):
     def name(self) -> str:
         """What the log file and the failure report call it."""
 
+    @property
+    def port(self) -> int:
+        """Where it listens for TCP connections."""
+
     def prepare(self, directory: Path) -> Sequence[str]:
         """Write what the program needs below `directory` (on tmpfs); return how it is started."""
 

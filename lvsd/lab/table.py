@@ -21,11 +21,14 @@ class ServerRow(TypedDict):
 
 
 class ServiceRow(TypedDict):
-    """What the kernel has for a virtual service; `persistent` in seconds, 0 for none."""
+    """What the kernel has for a virtual service.
+
+    How long a client stays with its server is not here: the kernel prints that in ticks of unknown length.
+    """
 
     scheduler: str
-    flags: tuple[str, ...]
-    persistent: int
+    one_packet: bool
+    persistent: bool
     servers: dict[RowKey, ServerRow]
 
 
@@ -47,7 +50,12 @@ def parse_table(text: str) -> Table:
             protocol, place, scheduler, *rest = words
             key = ("FWM", "", int(place, 16)) if protocol == "FWM" else (protocol, *_place(place))
             servers = {}
-            table[key] = _service(scheduler, rest, servers)
+            table[key] = ServiceRow(
+                scheduler=scheduler,
+                one_packet="ops" in rest,
+                persistent="persistent" in rest,
+                servers=servers,
+            )
     return table
 
 
@@ -57,15 +65,6 @@ def weights(table: Table) -> dict[TableKey, dict[RowKey, int]]:
         key: {server: row["weight"] for server, row in service["servers"].items()}
         for key, service in table.items()
     }
-
-
-def _service(scheduler: str, rest: list[str], servers: dict[RowKey, ServerRow]) -> ServiceRow:
-    persistent = 0
-    if "persistent" in rest:
-        at = rest.index("persistent")
-        persistent = int(rest[at + 1])
-        rest = rest[:at]
-    return ServiceRow(scheduler=scheduler, flags=tuple(rest), persistent=persistent, servers=servers)
 
 
 def _place(text: str) -> RowKey:

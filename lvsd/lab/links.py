@@ -1,0 +1,207 @@
+"""Links, addresses, routes and impairments by netlink, in the calling thread's network.
+
+`ip` and `tc` would do, but each process costs 45 ms in user-mode-linux and a network takes a dozen of them;
+pyroute2 would do, but costs a second to import there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
+
+from lvsd.lab.kernel import LabError
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceAddress:
+    """An address that a host has; `label` is the interface's name or one like `eth0:101`."""
+
+    interface: str
+    address: str
+    label: str
+
+
+def add_bridge(name: str) -> None:
+    """Make a bridge without spanning tree, up."""
+    _ask(_NEWLINK, _link(up=True) + _text(_IFLA_IFNAME, name) + _kind("bridge"), _CREATE)
+
+
+def add_dummy(name: str) -> None:
+    """Make an interface that leads nowhere, up: it only carries addresses."""
+    _ask(_NEWLINK, _link(up=True) + _text(_IFLA_IFNAME, name) + _kind("dummy"), _CREATE)
+
+
+def add_cable(port: str, bridge: str, peer: str, thread_id: int) -> None:
+    """Make a cable from `port` of the bridge to the interface `peer` in the network of another thread."""
+    there = _text(_IFLA_IFNAME, peer) + _number(_IFLA_NET_NS_PID, thread_id)
+    request = (
+        _link(up=True) + _text(_IFLA_IFNAME, port) + _number(_IFLA_MASTER, socket.if_nametoindex(bridge))
+    )
+    _ask(_NEWLINK, request + _kind("veth", _attribute(_VETH_INFO_PEER, _link(up=False) + there)), _CREATE)
+
+
+def set_up(name: str, *, up: bool) -> None:
+    """Bring an interface up or down."""
+    _ask(_NEWLINK, _link(up=up, change=_IFF_UP) + _text(_IFLA_IFNAME, name))
+
+
+def set_forwarding(port: str, *, forwards: bool) -> None:
+    """Let a bridge's port forward, or drop all that comes and goes with the link up."""
+    state = _attribute(_IFLA_BRPORT_STATE, bytes([_FORWARDING if forwards else _DISABLED]))
+    head = _IFINFO.pack(socket.AF_BRIDGE, 0, socket.if_nametoindex(port), 0, 0)
+    _ask(_SETLINK, head + _attribute(_IFLA_PROTINFO | _NESTED, state))
+
+
+def add_address(interface: str, address: str) -> None:
+    """Add an address with prefix length; IPv6 is usable at once."""
+    it = ip_interface(address)
+    flags = _IFA_F_NODAD if it.version == _V6 else 0
+    request = _IFADDR.pack(_family(it), it.network.prefixlen, flags, 0, socket.if_nametoindex(interface))
+    request += _attribute(_IFA_LOCAL, it.ip.packed) + _attribute(_IFA_ADDRESS, it.ip.packed)
+    if it.version != _V6 and it.network.num_addresses > 1:
+        request += _attribute(_IFA_BROADCAST, it.network.broadcast_address.packed)
+    _ask(_NEWADDR, request, _CREATE)
+
+
+def add_gateway(gateway: str) -> None:
+    """Add the default route over a gateway that is on a link."""
+    it = ip_address(gateway)
+    request = _RTMSG.pack(_family(it), 0, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC, 0, _UNICAST, 0)
+    _ask(_NEWROUTE, request + _attribute(_RTA_GATEWAY, it.packed), _CREATE)
+
+
+def impair(interface: str, *, loss: float, delay: float, jitter: float) -> None:
+    """Lose a share of what is sent over the interface and delay it by seconds; replaces what was set before."""
+    options = _NETEM.pack(0, _QUEUED_PACKETS, min(int(loss * 2**32), 2**32 - 1), 0, 0, 0)
+    options += _attribute(_NETEM_LATENCY64, struct.pack("q", int(delay * 1e9)))
+    options += _attribute(_NETEM_JITTER64, struct.pack("q", int(jitter * 1e9)))
+    request = _qdisc(interface) + _text(_TCA_KIND, "netem") + _attribute(_TCA_OPTIONS, options)
+    _ask(_NEWQDISC, request, _CREATE_OR_REPLACE)
+
+
+def relieve(interface: str) -> None:
+    """Undo `impair`."""
+    _ask(_DELQDISC, _qdisc(interface))
+
+
+def addresses() -> tuple[InterfaceAddress, ...]:
+    """Return all addresses of global scope, in the kernel's order."""
+    with _open() as link:
+        link.send(_message(_GETADDR, _IFADDR.pack(0, 0, 0, 0, 0), _NLM_F_REQUEST | _NLM_F_DUMP))
+        found = [_address(body) for kind, body in _answers(link) if kind == _NEWADDR]
+    return tuple(address for address in found if address is not None)
+
+
+# Message types, attributes and flags: linux/rtnetlink.h, if_link.h, if_addr.h, pkt_sched.h.
+_NEWLINK, _SETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _NEWQDISC, _DELQDISC = 16, 19, 20, 22, 24, 36, 37
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x1, 0x4, 0x300
+_CREATE, _CREATE_OR_REPLACE = 0x600, 0x500
+_NESTED = 0x8000
+_IFLA_IFNAME, _IFLA_MASTER, _IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_NET_NS_PID = 3, 10, 12, 18, 19
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER, _IFLA_BRPORT_STATE = 1, 2, 1, 1
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_LABEL, _IFA_BROADCAST, _IFA_F_NODAD = 1, 2, 3, 4, 0x02
+_RTA_GATEWAY, _TABLE_MAIN, _PROTOCOL_STATIC, _UNICAST = 5, 254, 4, 1
+_TCA_KIND, _TCA_OPTIONS, _NETEM_LATENCY64, _NETEM_JITTER64, _TC_ROOT = 1, 2, 10, 11, 0xFFFFFFFF
+_IFF_UP, _DISABLED, _FORWARDING, _V6, _QUEUED_PACKETS = 1, 0, 3, 6, 10_000
+
+_HEADER = struct.Struct("IHHII")
+_ATTRIBUTE = struct.Struct("HH")
+_IFINFO = struct.Struct("BxHiII")
+_IFADDR = struct.Struct("BBBBI")
+_RTMSG = struct.Struct("BBBBBBBBI")
+_TCMSG = struct.Struct("B3xiIII")
+_NETEM = struct.Struct("IIIIII")
+
+
+def _link(*, up: bool, change: int = 0) -> bytes:
+    flags = _IFF_UP if up else 0
+    return _IFINFO.pack(0, 0, 0, flags, change or flags)
+
+
+def _qdisc(interface: str) -> bytes:
+    return _TCMSG.pack(0, socket.if_nametoindex(interface), 0, _TC_ROOT, 0)
+
+
+def _kind(name: str, options: bytes = b"") -> bytes:
+    nested = _attribute(_IFLA_INFO_DATA, options) if options else b""
+    return _attribute(_IFLA_LINKINFO, _text(_IFLA_INFO_KIND, name) + nested)
+
+
+def _text(kind: int, text: str) -> bytes:
+    return _attribute(kind, text.encode() + b"\0")
+
+
+def _number(kind: int, number: int) -> bytes:
+    return _attribute(kind, struct.pack("I", number))
+
+
+def _attribute(kind: int, payload: bytes) -> bytes:
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(payload), kind) + payload + bytes(-len(payload) % 4)
+
+
+def _family(it: IPv4Address | IPv6Address) -> int:
+    return socket.AF_INET6 if it.version == _V6 else socket.AF_INET
+
+
+def _ask(kind: int, body: bytes, flags: int = 0) -> None:
+    """Send one request; raises LabError with the kernel's reason."""
+    with _open() as link:
+        link.send(_message(kind, body, flags | _NLM_F_REQUEST | _NLM_F_ACK))
+        for _ in _answers(link):
+            pass
+
+
+def _message(kind: int, body: bytes, flags: int) -> bytes:
+    return _HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body
+
+
+@contextlib.contextmanager
+def _open() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as link:
+        link.bind((0, 0))
+        yield link
+
+
+def _answers(link: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """Yield type and body of each answer up to the one that ends them."""
+    while True:
+        received = link.recv(1 << 17)
+        while received:
+            length, kind, *_ = _HEADER.unpack_from(received)
+            body = received[_HEADER.size : length]
+            received = received[(length + 3) & ~3 :]
+            if kind in {_NLMSG_ERROR, _NLMSG_DONE}:
+                _raise_for(-struct.unpack_from("i", body)[0])
+                return
+            yield kind, body
+
+
+def _raise_for(number: int) -> None:
+    if number:
+        message = f"the lab's network: {os.strerror(number)}"
+        raise LabError(message)
+
+
+def _address(body: bytes) -> InterfaceAddress | None:
+    """Return what an RTM_NEWADDR tells, or None for an address of a scope other than global."""
+    _, length, _, scope, index = _IFADDR.unpack_from(body)
+    if scope != 0:
+        return None
+    told = dict(_attributes(body[_IFADDR.size :]))
+    interface = socket.if_indextoname(index)
+    packed = told.get(_IFA_LOCAL, told.get(_IFA_ADDRESS, b""))
+    label = told[_IFA_LABEL].rstrip(b"\0").decode() if _IFA_LABEL in told else interface
+    return InterfaceAddress(interface, f"{ip_address(packed)}/{length}", label)
+
+
+def _attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
+    while body:
+        length, kind = _ATTRIBUTE.unpack_from(body)
+        yield kind, body[_ATTRIBUTE.size : length]
+        body = body[(length + 3) & ~3 :]
