@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, TypedDict, assert_never
 
 from lvsd.config.model import Check, HttpCheck, TcpCheck, TelnetCheck
-from lvsd.config.schema import CheckShape, HttpShape, TcpShape, TelnetShape
+from lvsd.config.schema import CHECK_SHAPES, CheckShape, HttpShape, TcpShape, TelnetShape
 from lvsd.model import Protocol
 
 if TYPE_CHECKING:
@@ -103,15 +103,15 @@ class CheckBuilder:
 
 @cache
 def suggested_by_port(protocol: Protocol, port: int) -> CheckShape | None:
-    """Return the shape of the probe for a service that names none: HTTP, telnet, else TCP; None beyond TCP."""
+    """Return the shape of the probe for a service that names none; None for what is not TCP."""
     match protocol:
         case Protocol.UDP | Protocol.SCTP:
             return None
         case Protocol.TCP if port == HTTP_PORT:
-            return HttpShape(type="http")
+            return CHECK_SHAPES["http"].model_validate({"type": "http"})
         case Protocol.TCP if port == TELNET_PORT:
-            return TelnetShape(type="telnet")
+            return CHECK_SHAPES["telnet"].model_validate({"type": "telnet"})
         case Protocol.TCP:
-            return TcpShape(type="tcp")
+            return CHECK_SHAPES["tcp"].model_validate({"type": "tcp"})
         case _:
             assert_never(protocol)

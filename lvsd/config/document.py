@@ -11,6 +11,8 @@ from lvsd.errors import ConfigError, Mistake, Place
 Mark: TypeAlias = tuple[int, int]
 """Line and column, counting from 1."""
 
+BEGIN: Mark = (1, 1)
+
 Path: TypeAlias = tuple[str | int, ...]
 """The way to a value: `("virtual_services", "web", "real_servers", 2, "weight")`."""
 
@@ -26,7 +28,7 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One file: its data (mappings, lists, texts, None), the marks beside it, and what was wrong in its text."""
+    """One file: its data (mappings, lists, texts, None), the marks beside it, what was wrong in its text."""
 
     file: str
     data: dict[str, Any]
@@ -39,15 +41,15 @@ class Document:
 
         A mapping or list, and with `key` any value, is shown by its key.
         """
-        at, marks = (1, 1), self.marks
+        marks, at = self.marks, BEGIN
         for part in path:
-            if part not in marks.parts:
+            inner = marks.parts.get(part)
+            if inner is None:
                 break
-            inner = marks.parts[part]
-            at, wanted = marks.keys.get(part), key
+            of_key = marks.keys.get(part)
             if isinstance(inner, tuple):
-                return Place(self.file, *(at if wanted and at else inner))
-            at, marks = at or inner.at, inner
+                return Place(self.file, *(of_key if key and of_key else inner))
+            marks, at = inner, of_key or inner.at
         return Place(self.file, *at)
 
 

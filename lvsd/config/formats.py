@@ -11,20 +11,26 @@ LVS_CONF = "lvs.conf"
 
 _ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w*)\s*=")
 _KEEPALIVED = re.compile(
-    r"\s*(?:!(?!\S*:)|@\^?\w+\s|\$\w+\s*=|include\s+\S+$"
-    r"|(?:global_defs|static_\w+|vrrp\w*|virtual_server\w*|virtual_server_group|net_namespace\w*|track_\w+"
-    r"|linkbeat_\w+|bfd_instance|local_address_group|nftables\w*|instance)\b(?!\s*:))",
+    r"""\s*(?:
+        !(?!\S*:)                # a comment, which in YAML would be a tag
+        | @\^?\w+\s | \$\w+\s*= | include\s+\S+$
+        | (?:global_defs | static_\w+ | vrrp\w* | virtual_server\w* | net_namespace\w* | track_\w+
+            | linkbeat_\w+ | bfd_instance | local_address_group | nftables\w*)\b(?!\s*:)
+    )""",
+    re.VERBOSE,
 )
-_LDIRECTORD = frozenset(
-    "autoreload callback checkcommand checkcount checkinterval checktimeout cleanstop emailalert emailalertfreq "
-    "emailalertfrom emailalertstatus execute failurecount fallback fallback6 fallbackcommand fork logfile "
-    "maintenancedir negotiatetimeout quiescent readdquiescent smtp supervised virtual virtual6".split(),
-)
-_PIRANHA = frozenset(
-    "backup backup_active backup_private deadtime debug_level heartbeat heartbeat_port keepalive monitor_links "
-    "nat_nmask nat_router network primary primary_private reservation_conflict_action rsh_command serial_no service "
-    "syncdaemon tcp_timeout tcpfin_timeout udp_timeout".split(),
-)
+_LDIRECTORD = frozenset({
+    "autoreload", "callback", "checkcommand", "checkcount", "checkinterval", "checktimeout", "cleanstop",
+    "emailalert", "emailalertfreq", "emailalertfrom", "emailalertstatus", "execute", "failurecount",
+    "fallback", "fallback6", "fallbackcommand", "fork", "logfile", "maintenancedir", "negotiatetimeout",
+    "quiescent", "readdquiescent", "smtp", "supervised", "virtual", "virtual6",
+})  # fmt: skip
+_PIRANHA = frozenset({
+    "backup", "backup_active", "backup_private", "deadtime", "debug_level", "heartbeat", "heartbeat_port",
+    "keepalive", "monitor_links", "nat_nmask", "nat_router", "network", "primary", "primary_private",
+    "reservation_conflict_action", "rsh_command", "serial_no", "service", "syncdaemon", "tcp_timeout",
+    "tcpfin_timeout", "udp_timeout",
+})  # fmt: skip
 
 
 def told_by_content(text: str) -> tuple[str, int]:

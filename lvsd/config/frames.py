@@ -114,7 +114,8 @@ class FrameReader:
             raise ConfigError(self._mistakes)
         if self._header is None or not self._complete:
             raise Broken
-        return Loaded(*self._header, self._services)
+        found, files, settings, notes = self._header
+        return Loaded(found, files, settings, notes, self._services)
 
     def _take(self, kind: bytes, payload: bytes) -> None:
         if kind == _SERVICE:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lvsd.config import formats, lvs_document, yaml_text
 from lvsd.config.checks import CheckBuilder
-from lvsd.config.document import Findings
-from lvsd.config.hosts import IPV4, IPV6, Lookup
+from lvsd.config.hosts import IPV4, Lookup
 from lvsd.config.include import merge
 from lvsd.config.model import Config
 from lvsd.config.schema import CHECK_SHAPES, CheckShape, DocumentShape, ServiceShape, endpoint_of
@@ -23,7 +22,7 @@ from lvsd.errors import ConfigError, Mistake, Place
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from lvsd.config.document import Document
+    from lvsd.config.document import Document, Findings
     from lvsd.config.model import Check, Note, VirtualService
     from lvsd.config.source import Names, Source
     from lvsd.config.values import Endpoint

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lvsd.config import lvs_conf
-from lvsd.config.document import Document, Mark, Marks
+from lvsd.config.document import BEGIN, Document, Mark, Marks
 from lvsd.config.lvs_conf import LvsConf, ServiceLine, Vip, Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     Tree: TypeAlias = "Word | Mapping[str, Tree] | Sequence[Tree]"
-
-BEGIN: Mark = (1, 1)
 
 
 def parse(text: str, file: str) -> Document:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from lvsd.config.checks import suggested_by_port
 from lvsd.config.hosts import IPV4
 from lvsd.config.schema import PersistenceShape
 from lvsd.model import Forwarding, Persistence, Protocol, VirtualAddress
@@ -43,7 +42,7 @@ def service_mistakes(
     yield from _identity(shape)
     yield from _scheduling(shape, service)
     yield from _persistence(shape, service)
-    yield from _probing(shape, service)
+    yield from _probing(shape, service, numbers)
     for server in service.real_servers:
         for message in _server(server, service):
             yield ("real_servers", numbers[server.key]), message
@@ -112,38 +111,35 @@ def _persistence(shape: ServiceShape, service: VirtualService) -> Iterator[Remar
         )
 
 
-def _probing(shape: ServiceShape, service: VirtualService) -> Iterator[Remark]:
+def _probing(
+    shape: ServiceShape,
+    service: VirtualService,
+    numbers: Mapping[ServerKey, int],
+) -> Iterator[Remark]:
     """Yield what keeps a probe from knowing where to go."""
     check = service.check
     if check is None:
         return
+    at: Path = ("check",) if shape.check is not None else ()
     if check.port is None and any(server.port == 0 for server in service.real_servers):
         what = "a firewall mark" if shape.fwmark is not None else "every port"
+        yield at, f"a service by {what} has no port to probe: give its check a `port`, or write `check: none`"
+    version = check.bind.version if check.bind else None
+    other = [
+        server.key for server in service.real_servers if version not in (None, server.key.address.version)
+    ]
+    if other:
         yield (
-            ("check",) if shape.check is not None else (),
-            f"a service by {what} has no port to probe: "
-            + ("give its check a `port`, or write `check: none`"),
+            at,
+            f"its `bind` {check.bind} cannot reach real_servers[{numbers[other[0]]}], {other[0].address}",
         )
-    for number, server in enumerate(service.real_servers):
-        if check.bind is not None and check.bind.version != server.host.address.version:
-            yield (
-                ("check",),
-                f"its `bind` {check.bind} cannot reach real_servers[{number}], {server.host.address}",
-            )
-            return
 
 
 def _server(server: RealServer, service: VirtualService) -> Iterator[str]:
-    address = server.host.address
-    if address.version != service.key.version and service.forwarding is not Forwarding.TUN:
-        yield (
-            f"{server.host.name} has an IPv{address.version} address, {address}, the service IPv{service.key.version}: "
-            f"only forward: tun can cross them"
-        )
-    if not isinstance(service.key, VirtualAddress) or service.forwarding is Forwarding.NAT:
-        return
-    if server.port != service.key.port:
-        yield (
-            f"has port {server.port}, the service {service.key.port}: forward: {service.forwarding} cannot change "
-            f"ports, forward: nat can"
-        )
+    address, key, forwarding = server.host.address, service.key, service.forwarding
+    if address.version != key.version and forwarding is not Forwarding.TUN:
+        crossing = f"IPv{address.version}, the service IPv{key.version}"
+        yield f"{server.host.name} has the address {address}, {crossing}: only `forward: tun` can cross them"
+    if isinstance(key, VirtualAddress) and forwarding is not Forwarding.NAT and server.port != key.port:
+        ports = f"has port {server.port}, the service {key.port}"
+        yield f"{ports}: `forward: {forwarding}` cannot change ports, `forward: nat` can"

@@ -108,7 +108,7 @@ class CheckShape(Shape):
     )
     fast_interval: Duration | None = Field(
         None,
-        description="the interval while a verdict is in doubt; default: 200ms, or interval where that is less",
+        description="the interval while a verdict is in doubt; default: 200ms, or interval if that is less",
     )
     timeout: Duration = _default("1s", "how long the whole probe may take, from connect to the last byte")
     rise: Count = Field(
@@ -240,14 +240,14 @@ class ServiceShape(Shape):
         description="a client stays with its real server: a time, or a mapping; default: it need not",
     )
     forward: ForwardingName = Field(Forwarding.DR, description="direct routing, masquerading, or IP-in-IP")
-    check: CheckOrName = Field(
+    check: CheckOrName | None = Field(
         None,
         description="a check's name, a check written in place, or none; default: what the port suggests "
         "(80: http, 23: telnet, other TCP: tcp, UDP and SCTP: none)",
     )
     initial: InitialName = Field(
         Initial.PROBE,
-        description="a new real server before its first verdict: probe keeps it out of the table, up puts it in",
+        description="a new real server before its first verdict: probe keeps it out, up puts it in the table",
     )
     on_failure: OnFailureName = Field(
         OnFailure.REMOVE,

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lvsd.config.hosts import IPV6
 from lvsd.config.model import DirectorAddress, IpvsSettings, LogSettings, Settings
 from lvsd.config.schema import AddressShape, DirectorShape, IpvsShape, LogShape, Shape
 from lvsd.config.shapes import Shaped, shape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import TypeVar
 
     from lvsd.config.document import Findings, Path
     from lvsd.config.hosts import Lookup
+    from lvsd.model import Address
 
     S = TypeVar("S", bound=Shape)
 
 LONGEST_INTERFACE = 15
 """The kernel's IFNAMSIZ, less the closing zero; labels have the same."""
-IPV6 = 6
 
 
 def settings(findings: Findings, lookup: Lookup) -> Settings:
@@ -45,42 +47,32 @@ def _addresses(
     findings: Findings,
     lookup: Lookup,
 ) -> tuple[DirectorAddress, ...]:
-    addresses: dict[DirectorAddress, int] = {}
+    addresses: dict[Address, DirectorAddress] = {}
+    numbers: dict[Address, int] = {}
     for number, written in director.numbered("addresses"):
         path: Path = ("director", "addresses", number)
         try:
-            address = _address(written, lookup)
-        except _Problem as problem:
-            findings.mistake((*path, problem.key), str(problem))
+            address = lookup.host(written.address.host).address
+        except ValueError as problem:
+            findings.mistake((*path, "address"), str(problem))
             continue
-        if same := [at for known, at in addresses.items() if known.address == address.address]:
-            findings.mistake(
-                path, f"{address.address} is given twice, first in director.addresses[{same[0]}]"
-            )
-        addresses[address] = number
-    return tuple(addresses)
+        for key, message in _wrong(written, address):
+            findings.mistake((*path, key), message)
+        if (first := numbers.setdefault(address, number)) != number:
+            findings.mistake((*path, "address"), f"is given twice, first in director.addresses[{first}]")
+        addresses[address] = DirectorAddress(
+            address, written.address.prefix, written.interface, written.label
+        )
+    return tuple(addresses.values())
 
 
-class _Problem(ValueError):
-    def __init__(self, key: str, message: str) -> None:
-        super().__init__(message)
-        self.key = key
-
-
-def _address(written: AddressShape, lookup: Lookup) -> DirectorAddress:
-    try:
-        address = lookup.host(written.address.host).address
-    except ValueError as problem:
-        raise _Problem("address", str(problem)) from None
+def _wrong(written: AddressShape, address: Address) -> Iterator[tuple[str, str]]:
     interface, label = written.interface, written.label
     if not 1 <= len(interface) <= LONGEST_INTERFACE or set(interface) & set(" /:"):
-        raise _Problem(
-            "interface", f"must be an interface's name of 1 to {LONGEST_INTERFACE} letters, as in eth0"
-        )
+        yield "interface", f"must be an interface's name of 1 to {LONGEST_INTERFACE} letters, as in eth0"
     if label and address.version == IPV6:
-        raise _Problem("label", "must be left out: IPv6 addresses have no label")
-    if label and not (label + ":").startswith(interface + ":"):
-        raise _Problem("label", f"must begin with its interface, as in {interface}:101")
+        yield "label", "must be left out: IPv6 addresses have no label"
+    elif label and not f"{label}:".startswith(f"{interface}:"):
+        yield "label", f"must begin with its interface, as in {interface}:101"
     if len(label) > LONGEST_INTERFACE:
-        raise _Problem("label", f"must have at most {LONGEST_INTERFACE} letters, not {len(label)}")
-    return DirectorAddress(address, written.address.prefix, interface, label)
+        yield "label", f"must have at most {LONGEST_INTERFACE} letters, not {len(label)}"

@@ -1,4 +1,4 @@
-"""Plain data to shapes: what the schema finds wrong, in the operator's words, and what can be used all the same."""
+"""Plain data to shapes: what the schema finds wrong, in the operator's words, and what is usable still."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=Shape)
 
-_CONTAINERS = {"list_type": "a list", "model_type": "a mapping", "dict_type": "a mapping"}
+_EXPECTED = {
+    "list_type": "a list",
+    "model_type": "a mapping",
+    "dict_type": "a mapping",
+    "string_type": "a single value",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,32 +84,31 @@ def _path_in(data: object, loc: tuple[str | int, ...]) -> Path:
     """Return the parts of pydantic's `loc` that the data has: it also names tags and missing keys."""
     path: list[str | int] = []
     for part in loc:
-        if isinstance(data, dict) and part in data:
-            data = data[part]
-        elif isinstance(data, list) and isinstance(part, int):
-            data = data[part]
-        else:
-            continue
-        path.append(part)
+        if (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int)):
+            data = data[part]  # type: ignore[index]
+            path.append(part)
     return tuple(path)
 
 
 def _words(detail: ErrorDetails, model: type[Shape]) -> str:
-    kind, value, loc = detail["type"], detail["input"], detail["loc"]
-    if kind == "value_error":
-        return str(detail["ctx"]["error"])
-    if kind == "missing":
-        return f"`{loc[-1]}` is missing"
-    if kind == "extra_forbidden":
-        known = [name for shape in _shapes_at(model, loc) for name in shape.model_fields]
-        return unknown_key(str(loc[-1]), known)
-    if kind == "union_tag_invalid":
-        return unknown_type(value)
-    if value is None:
-        return "is empty: write a value, or leave the key out"
-    if kind in _CONTAINERS:
-        return f"must be {_CONTAINERS[kind]}, not {shown(value)}"
-    return f"must be a single value, not {shown(value)}" if kind == "string_type" else "must not be empty"
+    value, loc = detail["input"], detail["loc"]
+    match detail["type"]:
+        case "value_error":
+            words = str(detail["ctx"]["error"])
+        case "missing":
+            words = f"`{loc[-1]}` is missing"
+        case "extra_forbidden":
+            known = [name for shape in _shapes_at(model, loc) for name in shape.model_fields]
+            words = unknown_key(str(loc[-1]), known)
+        case "union_tag_invalid":
+            words = unknown_type(value)
+        case _ if value is None:
+            words = "is empty: write a value, or leave the key out"
+        case ("list_type" | "model_type" | "dict_type" | "string_type") as kind:
+            words = f"must be {_EXPECTED[kind]}, not {shown(value)}"
+        case _:
+            words = "must not be empty"
+    return words
 
 
 def unknown_key(key: str, known: list[str]) -> str:
@@ -128,7 +132,7 @@ def _shapes_at(model: type[Shape], loc: tuple[str | int, ...]) -> list[type[Shap
     """Return the shapes that the mapping with the key `loc[-1]` may have."""
     shapes = [model]
     for part in loc[:-1]:
-        fields = [shape.model_fields[part] for shape in shapes if part in shape.model_fields]  # type: ignore[index]
+        fields = [shape.model_fields[part] for shape in shapes if part in shape.model_fields]
         if fields:
             shapes = list(_shapes_in(fields[0].annotation))
         elif part in _TAGS:

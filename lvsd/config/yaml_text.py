@@ -1,17 +1,17 @@
 """YAML text to a document: every scalar stays the text it is, the schema gives types.
 
-Events are taken one by one from libyaml, with a stack of our own: nothing recurses, and what would grow without
-bounds (nesting, aliases of aliases) is refused at the place where it passes the limit.
+Events are taken one by one from libyaml, with a stack of our own: nothing recurses, and what would grow
+without bounds (nesting, aliases of aliases) is refused at the place where it passes the limit.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 import yaml
 
-from lvsd.config.document import Document, Mark, Marks, spell
+from lvsd.config.document import BEGIN, Document, Mark, Marks, spell
 from lvsd.config.words import shown
 from lvsd.errors import ConfigError, Mistake, Place
 
@@ -26,6 +26,9 @@ except ImportError:  # PyYAML without libyaml: the same events, about seven time
 MAX_DEPTH = 20
 MAX_VALUES = 1_000_000
 """How many values a file may have, aliases counted in full; 5,000 services x 5 servers have 150,000."""
+
+Event: TypeAlias = Any
+"""One of PyYAML's events; its own annotations leave out half of what they have."""
 
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _MERGE = "<<"
@@ -74,13 +77,13 @@ class _Anchored:
     size: int | None
 
 
-class _Open(NamedTuple):
-    """What was open around a mapping or list, which part of it that is, its anchor, and how many values came before."""
+class _Around(NamedTuple):
+    """What was open around a mapping or list, which part of it that is, and how many values came before."""
 
     data: Any
     marks: Marks
     part: str | int
-    anchor: str
+    anchored: _Anchored | None
     before: int
 
 
@@ -90,23 +93,23 @@ class _Builder:
 
     file: str
     data: Any = None
-    marks: Marks = field(default_factory=lambda: Marks((1, 1)))
+    marks: Marks = field(default_factory=lambda: Marks(BEGIN))
     key: str | None = None
-    stack: list[_Open] = field(default_factory=list)
+    stack: list[_Around] = field(default_factory=list)
     anchors: dict[str, _Anchored] = field(default_factory=dict)
     values: int = 0
     documents: int = 0
     mistakes: list[Mistake] = field(default_factory=list)
 
-    def document(self, event: yaml.DocumentStartEvent) -> None:
+    def document(self, event: Event) -> None:
         self.documents += 1
         if self.documents > 1:
             self._fail(
                 event, "a second document begins here: one file holds one configuration, without `---`"
             )
 
-    def scalar(self, event: yaml.ScalarEvent) -> None:
-        value: str | None = event.value
+    def scalar(self, event: Event) -> None:
+        value = event.value
         mark = event.start_mark
         at = (mark.line + 1, mark.column + 1)
         if self.key is None and type(self.data) is dict:
@@ -114,17 +117,18 @@ class _Builder:
             return
         if value in _NULLS and not event.style:
             value = None
-        if event.tag or event.anchor:
-            self._decorate(event, value, at)
+        self._refuse_tag(event)
+        if event.anchor:
+            self.anchors[event.anchor] = _Anchored(value, at, 0)
         self._add(event, value, at)
 
-    def mapping(self, event: yaml.MappingStartEvent) -> None:
+    def mapping(self, event: Event) -> None:
         self._open(event, {})
 
-    def sequence(self, event: yaml.SequenceStartEvent) -> None:
+    def sequence(self, event: Event) -> None:
         self._open(event, [])
 
-    def alias(self, event: yaml.AliasEvent) -> None:
+    def alias(self, event: Event) -> None:
         anchored = self.anchors.get(event.anchor)
         if anchored is None:
             self._fail(event, f"the alias *{event.anchor} names no anchor that was set before")
@@ -133,12 +137,12 @@ class _Builder:
         self.values += anchored.size
         self._add(event, anchored.value, anchored.marks)
 
-    def end(self, event: yaml.Event) -> None:
+    def end(self, event: Event) -> None:
         if type(self.data) is dict and _MERGE in self.data:
             self._merge(event)
         around = self.stack.pop()
-        if around.anchor:
-            self.anchors[around.anchor].size = self.values - around.before
+        if around.anchored:
+            around.anchored.size = self.values - around.before
         if self.stack:
             self.data, self.marks = around.data, around.marks
 
@@ -147,23 +151,26 @@ class _Builder:
             raise ConfigError([Mistake(Place(self.file), "", "has no settings, only comments or blanks")])
         return Document(self.file, self.data, self.marks, tuple(self.mistakes))
 
-    def _open(self, event: yaml.NodeEvent, value: dict[str, Any] | list[Any]) -> None:
+    def _open(self, event: Event, value: dict[str, Any] | list[Any]) -> None:
         mark = event.start_mark
         marks = Marks((mark.line + 1, mark.column + 1))
         if not self.stack and type(value) is list:
             self._fail(event, "must be a mapping of sections such as `virtual_services:`, not a list")
         if len(self.stack) >= MAX_DEPTH:
             self._fail(event, f"is nested more than {MAX_DEPTH} deep")
-        if event.tag or event.anchor:
-            self._decorate(event, value, marks, size=None)
+        self._refuse_tag(event)
+        anchored = None
+        if event.anchor:
+            anchored = self.anchors[event.anchor] = _Anchored(value, marks, None)
         part = len(self.data) if type(self.data) is list else self.key or ""
         if self.stack:
             self._add(event, value, marks)
-        self.stack.append(_Open(self.data, self.marks, part, event.anchor or "", self.values))
+        self.stack.append(_Around(self.data, self.marks, part, anchored, self.values))
         self.data, self.marks = value, marks
 
-    def _open_key(self, event: yaml.ScalarEvent, at: Mark) -> None:
+    def _open_key(self, event: Event, at: Mark) -> None:
         key = event.value
+        self._refuse_tag(event)
         if not key:
             self._fail(event, "a key is missing before this `:`")
         if key in self.data:
@@ -173,7 +180,7 @@ class _Builder:
         self.marks.keys.setdefault(key, at)
         self.key = key
 
-    def _add(self, event: yaml.Event, value: Any, marks: Mark | Marks) -> None:  # noqa: ANN401 - YAML is anything
+    def _add(self, event: Event, value: Any, marks: Mark | Marks) -> None:  # noqa: ANN401 - YAML is anything
         self.values += 1
         if self.values > MAX_VALUES:
             self._fail(event, f"holds more than {MAX_VALUES:,} values, what its aliases repeat included")
@@ -186,42 +193,31 @@ class _Builder:
             self.marks.parts[key] = marks
             self.key = None
         else:
-            self._fail(event, f"must be {_expected(self.stack)}, not {shown(value)}")
+            expected = "a plain key" if self.stack else "a mapping of sections such as `virtual_services:`"
+            self._fail(event, f"must be {expected}, not {shown(value)}")
 
-    def _decorate(
-        self,
-        event: yaml.NodeEvent,
-        value: Any,  # noqa: ANN401 - YAML is anything
-        marks: Mark | Marks,
-        size: int | None = 0,
-    ) -> None:
+    def _refuse_tag(self, event: Event) -> None:
         if event.tag:
             self._fail(event, f"the tag {event.tag} is of no use: each setting knows its own type")
-        if event.anchor:
-            self.anchors[event.anchor] = _Anchored(value, marks, size)
 
-    def _merge(self, event: yaml.Event) -> None:
+    def _merge(self, event: Event) -> None:
         """Replace `<<: *base` (or a list of such) by the keys of `base` that are not given here."""
-        value = self.data.pop(_MERGE)
-        marks = self.marks.parts.pop(_MERGE)
-        bases = value if isinstance(value, list) else [value]
-        for number, base in enumerate(bases):
-            inner = marks.parts.get(number) if isinstance(value, list) and isinstance(marks, Marks) else marks
+        value, marks = self.data.pop(_MERGE), self.marks.parts.pop(_MERGE)
+        if isinstance(value, list) and isinstance(marks, Marks):
+            bases = [(base, marks.parts[number]) for number, base in enumerate(value)]
+        else:
+            bases = [(value, marks)]
+        for base, inner in bases:
             if not isinstance(base, dict) or not isinstance(inner, Marks):
                 self._fail(event, f"`{_MERGE}` takes an alias of a mapping, not {shown(base)}")
             for key in (key for key in base if key not in self.data):
                 self.data[key] = base[key]
                 self.marks.keys[key], self.marks.parts[key] = inner.keys[key], inner.parts[key]
 
-    def _fail(self, event: yaml.Event, message: str) -> Any:  # noqa: ANN401 - never returns
+    def _fail(self, event: Event, message: str) -> NoReturn:
         mark = event.start_mark
-        raise ConfigError(
-            [*self.mistakes, Mistake(Place(self.file, mark.line + 1, mark.column + 1), "", message)]
-        )
-
-
-def _expected(stack: list[_Open]) -> str:
-    return "a plain key" if stack else "a mapping of sections such as `virtual_services:`"
+        place = Place(self.file, mark.line + 1, mark.column + 1)
+        raise ConfigError([*self.mistakes, Mistake(place, "", message)])
 
 
 def _in_plain_words(error: yaml.MarkedYAMLError, text: str, file: str) -> Mistake:

@@ -1,6 +1,6 @@
-"""Reads configuration files; for the daemon in a child process, so that its event loop never waits for a parser.
+"""Reads configuration files; for the daemon in a child process, so that its event loop never waits.
 
-`python -m lvsd.edge.loader FILE` is that child: it writes the configuration to its standard output, as frames.
+`python -m lvsd.edge.loader FILE` is that child: it writes the configuration to standard output, as frames.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import resource
 import stat
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lvsd.config.frames import Broken, FrameReader, Loaded, frames, mistake_frames
@@ -39,9 +40,8 @@ class Files:
     def read(self, path: str) -> bytes:
         """Return the file's bytes; raise Unreadable for what is missing, too large or no regular file."""
         try:
-            _require_regular(os.stat(path))
-            # A file that became a FIFO since must not hang us.
-            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            _require_regular(Path(path).stat())
+            with open(path, "rb", opener=_open_at_once) as file:
                 _require_regular(os.fstat(file.fileno()))
                 raw = file.read(MAX_BYTES + 1)
         except OSError as error:
@@ -51,7 +51,7 @@ class Files:
 
     def glob(self, pattern: str) -> Sequence[str]:
         """Return the paths that match `pattern`, sorted."""
-        return sorted(glob.glob(pattern))
+        return sorted(glob.glob(pattern))  # noqa: PTH207 - the pattern may be absolute
 
 
 def load_config(path: str) -> tuple[Config, tuple[Note, ...]]:
@@ -115,11 +115,18 @@ def _ended(status: int) -> str:
     return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for the other end of what has become a FIFO since it was looked at."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _require_regular(found: os.stat_result) -> None:
     if stat.S_ISDIR(found.st_mode):
-        raise Unreadable("is a directory, not a file")
+        message = "is a directory, not a file"
+        raise Unreadable(message)
     if not stat.S_ISREG(found.st_mode):
-        raise Unreadable("is not a regular file")
+        message = "is not a regular file"
+        raise Unreadable(message)
     _require_small(found.st_size)
 
 

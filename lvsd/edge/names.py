@@ -1,4 +1,4 @@
-"""The host's own names: /etc/hosts, the DNS, /etc/services. Everything here may block: call it off the loop."""
+"""The host's own names: /etc/hosts, the DNS, /etc/services. All of it may block: call it off the loop."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 AT_ONCE = 32
-"""How many look-ups run at once, so that a slow DNS costs its delay once and not once a name."""
+"""How many look-ups run at once, so that a slow DNS does not cost its delay once a name."""
 
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _WELL_KNOWN = {
-    "ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "domain": 53, "http": 80, "www": 80, "pop3": 110, "ntp": 123,
-    "imap2": 143, "ldap": 389, "https": 443, "submission": 587, "ldaps": 636, "imaps": 993, "pop3s": 995,
-    "mysql": 3306, "postgresql": 5432, "sip": 5060,
+    "ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "domain": 53, "http": 80, "www": 80, "pop3": 110,
+    "ntp": 123, "imap2": 143, "ldap": 389, "https": 443, "submission": 587, "ldaps": 636, "imaps": 993,
+    "pop3s": 995, "mysql": 3306, "postgresql": 5432, "sip": 5060,
 }  # fmt: skip
 """For hosts without /etc/services, as small containers are."""
 
@@ -75,7 +75,7 @@ def _either_version(pair: tuple[str, int]) -> Address | None:
 
 
 def _look_up(pair: tuple[str, int]) -> Address | None:
-    """Return one address of a name: always the same one where it has many, and no loopback if it has others."""
+    """Return an address of a name: of many always the same one, and no loopback where it has others."""
     name, version = pair
     try:
         found = socket.getaddrinfo(name, None, family=_FAMILIES[version], type=socket.SOCK_STREAM)
