@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from lvsd.ipvs.codec import Connections, ServerRow
     from lvsd.model import Seconds, ServerKey, Service, ServiceKey, Table
 
-BATCH: Final = 100
-"""Changes in a batch: not above 16 kB, and few enough for the answers to fit if each one is refused."""
+BATCH: Final = 200
+"""Changes in a batch: some 30 kB, and few enough for the answers to fit if each one is refused."""
 
 LISTING: Final = "/proc/net/ip_vs"
 
