@@ -1,0 +1,376 @@
+"""`lvsd run`: brings what happens to the director, and carries out what it decides. It decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, assert_never
+
+from lvsd import __version__
+from lvsd.config.model import OnStop
+from lvsd.director import Director
+from lvsd.edge import state_file, systemd
+from lvsd.edge.addresses import Addresses
+from lvsd.edge.ipvs import Ipvs
+from lvsd.edge.links import Links
+from lvsd.edge.loader import load
+from lvsd.edge.log import BridgeHandler, Log
+from lvsd.edge.prober import Prober
+from lvsd.edge.probes import Probes
+from lvsd.edge.reload import Reloader
+from lvsd.edge.snapshots import Snapshots
+from lvsd.edge.table import TableKeeper
+from lvsd.edge.vip_keeper import VipKeeper
+from lvsd.effects import AddAddress, Forget, Probe, Program, ReadTable, Remember, RemoveAddress, Report
+from lvsd.errors import ConfigError, KernelError, Mistake, Place
+from lvsd.events import (
+    ConfigRejected,
+    DirectorReady,
+    DirectorStarted,
+    DirectorStopped,
+    LibraryWarned,
+    StateLost,
+)
+from lvsd.health.verdict import Verdict
+from lvsd.model import Instant
+from lvsd.vips import Vips
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+    from typing import Any
+
+    from lvsd.config.frames import Loaded
+    from lvsd.effects import Effect
+    from lvsd.events import Event
+    from lvsd.health.outcome import Outcome
+    from lvsd.health.roster import Target
+    from lvsd.model import Seconds
+
+STOP_WITHIN: Final[Seconds] = 10.0
+READY_WITHIN: Final[Seconds] = 30.0
+STATUS_EVERY: Final[Seconds] = 1.0
+REMEMBER_AFTER: Final[Seconds] = 0.1
+MISTAKES_TOLD: Final = 20
+MANY: Final = 100
+"""Services changed by a reload for which it is worth sparing the garbage collector the new ones."""
+
+
+def run(path: str) -> int:
+    """Run the daemon in the foreground until it is told to stop; return its exit status."""
+    try:
+        return asyncio.run(_run(path))
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            print(mistake, file=sys.stderr)  # noqa: T201
+    except KernelError as error:
+        print(f"lvsd: {error}", file=sys.stderr)  # noqa: T201
+    return 1
+
+
+async def _run(path: str) -> int:
+    loaded = await load(path)
+    log = _open_log(path, loaded)
+    try:
+        async with Ipvs() as ipvs, Addresses() as addresses:
+            await Daemon(path, loaded, log, ipvs, addresses).run()
+    finally:
+        log.close()
+    return 0
+
+
+def _open_log(path: str, loaded: Loaded) -> Log:
+    try:
+        return Log(loaded.settings.log)
+    except OSError as error:
+        raise _log_error(path, loaded, error) from None
+
+
+def _log_error(path: str, loaded: Loaded, error: OSError) -> ConfigError:
+    message = (
+        f"cannot write to {loaded.settings.log.file}: {error.strerror}; mend its directory or its rights"
+    )
+    return ConfigError([Mistake(Place(path), "log.file", message)])
+
+
+class Daemon:
+    """One run: holds the director, and the hands that it has on the system."""
+
+    def __init__(self, path: str, loaded: Loaded, log: Log, ipvs: Ipvs, addresses: Addresses) -> None:
+        self._path = path
+        self._loaded = loaded
+        self._log = log
+        self._state_file = state_file.path()
+        remembered = state_file.read(self._state_file)
+        self._trouble = remembered.trouble
+        self._director = Director(remembered.rows, loaded.settings.log.level)
+        self._vips = Vips(remembered.addresses)
+        self._links = Links(on_address=lambda _: self._vip_keeper.look_again())
+        self._probes = Probes(self._links.impeded)
+        self._prober = Prober(self._probes, self._probe_finished)
+        self._table = TableKeeper(self._director, ipvs, self._feed, self._table_failed)
+        self._vip_keeper = VipKeeper(self._vips, addresses, self._carry_out_now)
+        self._reloader = Reloader(self._director, self._feed, self._report)
+        self._snapshots = Snapshots(loaded.settings.director, self._director, self._vips, log, self._report)
+        log.on_recovered = lambda: self._snapshots.want("lines lost")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+        self._remember = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._stop_reason = ""
+        self._verdicts_changed = True
+
+    async def run(self) -> None:
+        """Run until told to stop; raise what goes wrong in lvsd itself, so that it is restarted."""
+        self._listen_to_libraries()
+        self._listen_to_signals()
+        settings = self._loaded.settings
+        self._report(
+            DirectorStarted(
+                director=settings.director, version=__version__, pid=os.getpid(), config=self._path
+            )
+        )
+        if self._trouble:
+            self._report(StateLost(file=str(self._state_file), reason=self._trouble))
+        async with self._links:
+            try:
+                await self._start()
+                await self._until_stopped()
+                await self._withdraw()
+            finally:
+                await self._end()
+
+    async def _start(self) -> None:
+        await self._reloader.apply(self._path, self._loaded)
+        self._carry_out_now(self._vips.want(self._loaded.settings.addresses))
+        await self._table.read()
+        self._snapshots.want("start")
+        self._begin(self._snapshots.run())
+        await self._vip_keeper.keep("config")
+        self._begin(self._vip_keeper.run())
+        await self._settled(READY_WITHIN)
+        self._begin(self._table.run(lambda: self._loaded.settings.ipvs.reconcile))
+        self._begin(self._reloader.follow_names())
+        self._begin(self._reload_when_told())
+        self._begin(self._remember_when_told())
+        self._begin(self._feed_watchdog())
+        self._begin(self._tell_status())
+        _freeze()
+        self._report(self._ready())
+        systemd.ready(self._status())
+
+    async def _until_stopped(self) -> None:
+        stopped = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait((stopped, self._failure), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if self._failure.done():
+            self._failure.result()
+
+    async def _withdraw(self) -> None:
+        """Stop: the rows and VIPs stay, or go where the configuration says so."""
+        systemd.stopping()
+        on_stop = self._loaded.settings.ipvs.on_stop
+        await self._prober.close()
+        if on_stop is OnStop.REMOVE:
+            self._feed(self._director.withdraw)
+            await self._settled(STOP_WITHIN)
+            await self._vip_keeper.remove_all()
+        self._report(DirectorStopped(reason=self._stop_reason, rows=_KEPT[on_stop]))
+        await self._write_state()
+
+    async def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._prober.close()
+        await self._probes.close()
+
+    def _feed(self, step: Callable[[Instant], list[Effect]]) -> None:
+        """Give the director something to decide, with the time of now, and carry out what it decides."""
+        now = Instant(time.monotonic(), time.time())
+        self._carry_out(step(now), now)
+        self._arm()
+
+    def _carry_out_now(self, effects: Iterable[Effect]) -> None:
+        self._feed(lambda _: list(effects))
+
+    def _carry_out(self, effects: Iterable[Effect], now: Instant) -> None:
+        for effect in effects:
+            match effect:
+                case Report(event):
+                    self._log.report(event, now.wall)
+                case Probe(target, at):
+                    self._prober.at(target, at)
+                case Forget(target):
+                    self._prober.forget(target)
+                case Program(changes):
+                    self._begin(self._table.program(changes))
+                case ReadTable():
+                    self._table.want_reading()
+                case Remember():
+                    self._remember.set()
+                case AddAddress() | RemoveAddress():
+                    self._vip_keeper.look_again()
+                case _:
+                    assert_never(effect)
+        self._snapshots.count()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        at = self._director.next_timer
+        if at is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(at, self._feed, self._director.tick)
+
+    def _report(self, event: Event) -> None:
+        self._log.report(event, time.time())
+
+    def _probe_finished(self, target: Target, outcome: Outcome) -> None:
+        self._verdicts_changed = True
+        self._feed(lambda now: self._director.finish(target, outcome, now))
+
+    def _table_failed(self, error: KernelError) -> None:
+        self._report(LibraryWarned(logger="lvsd.edge.ipvs", message=str(error)))
+
+    async def _settled(self, within: Seconds) -> None:
+        """Wait until nothing is to be programmed any more."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while not self._director.ledger.idle:
+                    await self._table.answered()
+
+    async def _reload_when_told(self) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            systemd.reloading()
+            await self._load_again()
+            systemd.ready(self._status())
+
+    async def _load_again(self) -> None:
+        try:
+            loaded = await load(self._path)
+            try:
+                self._log.configure(loaded.settings.log)
+            except OSError as error:
+                raise _log_error(self._path, loaded, error) from None
+        except (ConfigError, OSError) as error:
+            self._report(_rejected(self._path, error))
+            return
+        self._loaded = loaded
+        self._director.level = loaded.settings.log.level
+        self._snapshots.name = loaded.settings.director
+        changed = await self._reloader.apply(self._path, loaded)
+        self._carry_out_now(self._vips.want(loaded.settings.addresses))
+        await self._vip_keeper.keep("config")
+        if changed >= MANY:
+            _freeze()
+        self._snapshots.want("reload")
+
+    async def _remember_when_told(self) -> None:
+        while True:
+            await self._remember.wait()
+            await asyncio.sleep(REMEMBER_AFTER)
+            self._remember.clear()
+            await self._write_state()
+
+    async def _write_state(self) -> None:
+        rows = state_file.freeze(self._director.ledger.owned)
+        addresses = list(self._vips.owned.values())
+        try:
+            await asyncio.to_thread(state_file.write, self._state_file, rows, addresses)
+        except OSError as error:
+            self._report(StateLost(file=str(self._state_file), reason=error.strerror or str(error)))
+
+    async def _feed_watchdog(self) -> None:
+        interval = systemd.watchdog_interval()
+        while interval is not None:
+            systemd.alive()
+            await asyncio.sleep(interval)
+
+    async def _tell_status(self) -> None:
+        told = ""
+        while True:
+            if self._verdicts_changed:
+                self._verdicts_changed = False
+                status = self._status()
+                if status != told:
+                    systemd.status(status)
+                    told = status
+            await asyncio.sleep(STATUS_EVERY)
+
+    def _status(self) -> str:
+        watched = self._director.roster.watched.values()
+        up = sum(each.finding.verdict is Verdict.UP for each in watched)
+        return f"{len(self._director.services)} virtual services, {up} of {len(watched)} probed servers up"
+
+    def _ready(self) -> DirectorReady:
+        ledger = self._director.ledger
+        since_start = time.clock_gettime(time.CLOCK_BOOTTIME) - _began_at()
+        return DirectorReady(
+            services=len(ledger.actual),
+            servers=sum(len(rows.servers) for rows in ledger.actual.values()),
+            seconds=round(since_start, 3),
+        )
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None and not self._failure.done():
+            self._failure.set_exception(task.exception() or RuntimeError)
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop_for, number.name)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        loop.add_signal_handler(signal.SIGUSR1, lambda: self._snapshots.want("SIGUSR1"))
+
+    def _stop_for(self, reason: str) -> None:
+        self._stop_reason = reason
+        self._stop.set()
+
+    def _listen_to_libraries(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def report(event: Event) -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._report, event)
+
+        logging.getLogger().handlers = [BridgeHandler(report)]
+
+
+def _freeze() -> None:
+    """Keep the configuration out of the garbage collector's way: walking it takes tens of milliseconds."""
+    gc.collect()
+    gc.freeze()
+
+
+_KEPT = {OnStop.KEEP: "kept", OnStop.REMOVE: "removed"}
+
+
+def _rejected(path: str, error: ConfigError | OSError) -> ConfigRejected:
+    if isinstance(error, OSError):
+        return ConfigRejected(config=path, count=1, mistakes=[f"{path}: {error.strerror or error}"])
+    mistakes = [str(mistake) for mistake in error.mistakes[:MISTAKES_TOLD]]
+    return ConfigRejected(config=path, count=len(error.mistakes), mistakes=mistakes)
+
+
+def _began_at() -> Seconds:
+    """Return when this process began, in seconds since the boot (proc(5), field 22 of /proc/self/stat)."""
+    with open("/proc/self/stat", encoding="ascii") as file:  # noqa: PTH123
+        fields = file.read().rpartition(")")[2].split()
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")

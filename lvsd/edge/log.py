@@ -1,0 +1,228 @@
+"""The log: numbers each event, renders it, and hands the line to a thread, so that nothing waits for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import secrets
+import sys
+import threading
+from pathlib import Path
+from time import sleep, time
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+import structlog
+
+from lvsd.config.model import Level, LogFormat
+from lvsd.events import LibraryWarned, LogDropped
+from lvsd.telling import timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lvsd.config.model import LogSettings
+    from lvsd.events import Event
+    from lvsd.model import Seconds
+
+QUEUE_LIMIT: Final = 32 << 20
+"""Bytes that may wait to be written; what comes while they are full is dropped, and counted."""
+
+RETRY_AFTER: Final[Seconds] = 1.0
+CLOSE_WITHIN: Final[Seconds] = 5.0
+_RANKS: Final = {level: rank for rank, level in enumerate(Level)}
+_PRIORITIES: Final = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}
+"""sd-daemon(3): how a line on standard output tells the journal its priority."""
+
+
+class Log:
+    """The log of one run. `on_recovered` is called when lines could be written again after some were lost."""
+
+    def __init__(self, settings: LogSettings) -> None:
+        self.run = secrets.token_hex(6)
+        self.since_snapshot = 0
+        self.on_recovered: Callable[[], None] = lambda: None
+        self._sequence = 0
+        self._dropped = 0
+        self._outlet = _Outlet(settings.file)
+        self.configure(settings)
+
+    def configure(self, settings: LogSettings) -> None:
+        """Write as `settings` say from now on, to the file of that name as it is now (it may be rotated).
+
+        Raise OSError, and change nothing, where the file cannot be opened.
+        """
+        self._outlet.open(settings.file)
+        self._least = _RANKS[settings.level]
+        self._logger = structlog.wrap_logger(
+            self._outlet, processors=[_renderer(settings)], wrapper_class=structlog.BoundLogger
+        )
+
+    def report(self, event: Event, at: Seconds) -> None:
+        """Write `event` as of the moment `at` (wall clock); numbers follow what is written, without a gap."""
+        if _RANKS[event.level] < self._least:
+            return
+        if self._dropped and not self._outlet.is_full:
+            self._recover(at)
+        self._write(event, at)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether lines wait that fill more than half of the queue, so that a snapshot had better wait."""
+        return self._outlet.waiting > QUEUE_LIMIT // 2
+
+    def close(self) -> None:
+        """Write what waits, within seconds."""
+        self._outlet.close()
+
+    def _recover(self, at: Seconds) -> None:
+        count, self._dropped = self._dropped, 0
+        self._write(LogDropped(count=count, reason=self._outlet.trouble or "too slow"), at)
+        self.on_recovered()
+
+    def _write(self, event: Event, at: Seconds) -> None:
+        self._sequence += 1
+        self.since_snapshot += 1
+        if self._outlet.is_full:
+            self._dropped += 1
+            return
+        self._logger.msg(
+            event.name,
+            ts=timestamp(at),
+            seq=self._sequence,
+            run=self.run,
+            level=str(event.level),
+            fields=event.to_json(),
+        )
+
+
+class BridgeHandler(logging.Handler):
+    """Turns what libraries log into events; `report` is called in whatever thread they log from."""
+
+    def __init__(self, report: Callable[[Event], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Report one line of a library's log."""
+        self._report(LibraryWarned(logger=record.name, message=record.getMessage()[:1000]))
+
+
+class _Outlet:
+    """A thread that writes lines to standard output or a file, and the queue to it."""
+
+    def __init__(self, file: str) -> None:
+        self.trouble = ""
+        self._file = file
+        self._descriptor = -1
+        self._queued = 0
+        self._written = 0
+        self._lines: queue.SimpleQueue[bytes | _Reopen | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="log", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that are not written yet."""
+        return self._queued - self._written
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a line would be too much."""
+        return self.waiting > QUEUE_LIMIT
+
+    def open(self, file: str) -> None:
+        """Write to `file` from here on, to standard output where it is empty."""
+        descriptor = _open(file)
+        self._lines.put(_Reopen(descriptor))
+        self._file = file
+
+    def msg(self, line: bytes) -> None:
+        """Write one line."""
+        self._queued += len(line)
+        self._lines.put(line)
+
+    def close(self) -> None:
+        self._lines.put(None)
+        self._thread.join(CLOSE_WITHIN)
+
+    def _work(self) -> None:
+        while True:
+            item = self._lines.get()
+            if item is None:
+                return
+            if isinstance(item, _Reopen):
+                if self._descriptor > sys.stderr.fileno():
+                    os.close(self._descriptor)
+                self._descriptor = item.descriptor
+            else:
+                self._write(item)
+
+    def _write(self, line: bytes) -> None:
+        """Write the whole of `line`, however long it takes: a line is never torn, later ones wait or go."""
+        rest = memoryview(line)
+        while rest:
+            try:
+                done = os.write(self._descriptor, rest)
+            except OSError as error:
+                self._complain(error)
+                sleep(RETRY_AFTER)
+                continue
+            self._written += done
+            rest = rest[done:]
+        self.trouble = ""
+
+    def _complain(self, error: OSError) -> None:
+        trouble = error.strerror or str(error)
+        if trouble != self.trouble:
+            self.trouble = trouble
+            where = self._file or "standard output"
+            print(f"lvsd: the log cannot be written to {where}: {trouble}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+class _Reopen:
+    """Put among the lines: those after it go to another descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+
+def _open(file: str) -> int:
+    if not file:
+        return sys.stdout.fileno()
+    return os.open(Path(file), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+
+
+def _renderer(settings: LogSettings) -> Callable[[Any, str, Any], tuple[tuple[bytes], dict[str, Any]]]:
+    """Return the structlog processor that makes a line of an event."""
+    on_terminal = not settings.file and sys.stdout.isatty()
+    console = settings.format is LogFormat.CONSOLE or (settings.format is LogFormat.AUTO and on_terminal)
+    text = _console_line(colors=on_terminal) if console else _json_line
+    in_journal = not settings.file and bool(os.environ.get("JOURNAL_STREAM"))
+
+    def render(_: Any, __: str, told: Any) -> tuple[tuple[bytes], dict[str, Any]]:  # noqa: ANN401
+        line: bytes = text(told)
+        return (_PRIORITIES[told["level"]] + line if in_journal else line,), {}
+
+    return render
+
+
+def _json_line(told: dict[str, Any]) -> bytes:
+    record = {field: told[field] for field in ("ts", "seq", "run", "level", "event")}
+    return orjson.dumps(record | told["fields"], option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _console_line(*, colors: bool) -> Callable[[dict[str, Any]], bytes]:
+    render = structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False, pad_event_to=20, pad_level=True)
+
+    def line(told: dict[str, Any]) -> bytes:
+        shown = {"timestamp": told["ts"], "level": told["level"], "event": told["event"], **told["fields"]}
+        return f"{render(None, '', shown)}\n".encode()
+
+    return line
+
+
+def wall_clock() -> Seconds:
+    """Return the wall clock, for lines that come from outside the daemon's loop."""
+    return time()

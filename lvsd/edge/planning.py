@@ -1,0 +1,86 @@
+"""`lvsd plan`: what `run` or a reload would change in this kernel's table; the director itself says it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lvsd.director import Director
+from lvsd.edge import state_file
+from lvsd.edge.ipvs import Ipvs
+from lvsd.effects import Program
+from lvsd.health.roster import Member
+from lvsd.health.verdict import Verdict
+from lvsd.ipvs.change import RemoveServer, RemoveService
+from lvsd.ipvs.ledger import row_of
+from lvsd.model import Instant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lvsd.config.model import Config
+    from lvsd.effects import Effect
+    from lvsd.ipvs.change import Change
+    from lvsd.ipvs.codec import Connections
+    from lvsd.model import ServerKey, ServiceKey, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The changes in their order, the live connections of what they remove, and who waits for a verdict."""
+
+    changes: tuple[Change, ...]
+    connections: dict[ServiceKey, dict[ServerKey, Connections]]
+    waiting: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """Yield what `lvsd plan` prints."""
+        for change in self.changes:
+            yield f"ipvsadm {change}{self._touched(change)}"
+        for who in self.waiting:
+            yield f"# {who} joins when its first probe has passed"
+        yield f"# {len(self.changes)} change{'' if len(self.changes) == 1 else 's'}"
+
+    def _touched(self, change: Change) -> str:
+        if not isinstance(change, RemoveService | RemoveServer):
+            return ""
+        counted = self.connections.get(row_of(change)[0], {})
+        if isinstance(change, RemoveServer):
+            counted = {change.key: counted[change.key]} if change.key in counted else {}
+        active = sum(each.active for each in counted.values())
+        inactive = sum(each.inactive for each in counted.values())
+        return f"    # {active} active and {inactive} inactive connections"
+
+
+async def plan(config: Config) -> Planned:
+    """Return what bringing `config` into force would change; raise KernelError without the table."""
+    director = Director(state_file.read(state_file.path()).rows)
+    now = Instant(time.monotonic(), time.time())
+    for service in config.services:
+        director.enter(service, now)
+    async with Ipvs() as ipvs:
+        table = await ipvs.read()
+        changes = tuple(_changes(director, table, now))
+        removed = {row_of(each)[0] for each in changes if isinstance(each, RemoveService | RemoveServer)}
+        connections = await ipvs.connections(removed)
+    return Planned(changes, connections, tuple(_waiting(director)))
+
+
+def _changes(director: Director, table: Table, now: Instant) -> Iterator[Change]:
+    """Yield all that the director would program, as if the kernel accepted everything."""
+    effects: list[Effect] = director.read(table, now)
+    while batch := [change for effect in effects if isinstance(effect, Program) for change in effect.changes]:
+        yield from batch
+        effects = director.programmed({}, now)
+
+
+def _waiting(director: Director) -> Iterator[str]:
+    for service in director.services.values():
+        rows = director.ledger.actual.get(service.key)
+        present = {} if rows is None else rows.servers
+        for server in service.real_servers:
+            finding = director.roster.finding(Member(service.name, server.key))
+            known = finding is not None and finding.verdict is not Verdict.UNKNOWN
+            if not known and server.key not in present:
+                yield f"{service.name}: {server.key}"

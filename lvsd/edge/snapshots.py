@@ -1,0 +1,75 @@
+"""Snapshots of the whole state in the log, written in steps so that the loop goes on meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from lvsd.events import SnapshotBegin, SnapshotEnd
+from lvsd.telling import row_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lvsd.director import Director
+    from lvsd.edge.log import Log
+    from lvsd.events import Event
+    from lvsd.model import Seconds
+    from lvsd.vips import Vips
+
+EVENTS_BETWEEN: Final = 10_000
+AT_ONCE: Final = 10
+"""Services told before the loop gets its turn: about a millisecond."""
+
+CROWDED_WAIT: Final[Seconds] = 0.05
+
+
+class Snapshots:
+    """Writes a snapshot when asked, and after every `EVENTS_BETWEEN` events."""
+
+    def __init__(
+        self, name: str, director: Director, vips: Vips, log: Log, report: Callable[[Event], None]
+    ) -> None:
+        self.name = name
+        self._director = director
+        self._vips = vips
+        self._log = log
+        self._report = report
+        self._reason = ""
+        self._wanted = asyncio.Event()
+
+    def want(self, reason: str) -> None:
+        """Ask for a snapshot; one that is being written begins anew."""
+        self._reason = reason
+        self._wanted.set()
+
+    def count(self) -> None:
+        """Note that events were written."""
+        if self._log.since_snapshot >= EVENTS_BETWEEN and not self._wanted.is_set():
+            self.want(f"{EVENTS_BETWEEN} events")
+
+    async def run(self) -> None:
+        """Write snapshots for ever."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            self._log.since_snapshot = 0
+            await self._write()
+
+    async def _write(self) -> None:
+        services = len(self._director.services)
+        self._report(SnapshotBegin(director=self.name, reason=self._reason, services=services))
+        for i, lines in enumerate(self._director.snapshot()):
+            if self._wanted.is_set():
+                return
+            for line in lines:
+                self._report(line)
+            if i % AT_ONCE == 0:
+                await asyncio.sleep(CROWDED_WAIT if self._log.is_crowded else 0)
+        addresses = [
+            {"address": str(held), "interface": held.interface, "label": held.label}
+            for held in self._vips.held.values()
+        ]
+        foreign = [row_text(row) for row in self._director.ledger.foreign]
+        self._report(SnapshotEnd(addresses=addresses, foreign=foreign))
+        self._log.since_snapshot = 0
