@@ -19,6 +19,7 @@ compiled = lru_cache(4096)(re.compile)
 """A regular expression, compiled once; the module's own cache is for a few hundred."""
 
 _SHOWN = 80
+_ARTICLES = {"answer": "an", "banner": "a"}
 
 
 async def read(expect: str, noun: str, connection: Connection, telnet: Telnet | None = None) -> Outcome:
@@ -30,7 +31,9 @@ async def read(expect: str, noun: str, connection: Connection, telnet: Telnet | 
     while received < ANSWER_LIMIT:
         content = await connection.receive()
         if not content:
-            return Outcome.failed(missed(noun, expect) if text else f"closed without the {noun}")
+            return Outcome.failed(
+                missed(noun, expect) if text else f"closed without {_ARTICLES[noun]} {noun}"
+            )
         received += len(content)
         if telnet is None:
             text += content.decode("latin-1")
@@ -38,10 +41,11 @@ async def read(expect: str, noun: str, connection: Connection, telnet: Telnet | 
             heard = telnet.hear(content)
             await connection.send(heard.replies)
             text += heard.text
-        if text and pattern.search(text):
+        if not text:
+            continue
+        if pattern.search(text):
             return Outcome.passed(f"{noun} matches")
-        if text:
-            connection.doing = f"waiting for {noun} that matches {shown(expect)}"
+        connection.doing = f"waiting for {shown(expect)} in the {noun}"
     return Outcome.failed(beyond(expect, ANSWER_LIMIT))
 
 
