@@ -1,0 +1,146 @@
+"""lvsd itself on a host of the lab, followed by its log."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+from lvsd.edge.history import records
+from lvsd.lab.kernel import LabError
+from lvsd.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from lvsd.events import Record
+    from lvsd.lab.machine import Completed, Machine
+    from lvsd.lab.process import Process
+
+START_WITHIN = 30.0
+"""Seconds for a start: the lab's kernel takes three for the imports alone."""
+
+
+def command(*words: str) -> list[str]:
+    """Return the command line of an `lvsd` subcommand."""
+    return [sys.executable, "-m", "lvsd", *words]
+
+
+class DirectorProcess:
+    """lvsd on `machine` with one configuration file, over any number of starts; `log` is its output."""
+
+    def __init__(self, machine: Machine, config: Path) -> None:
+        self.machine = machine
+        self.config = config
+        self._processes: list[Process] = []
+
+    @classmethod
+    async def start(cls, machine: Machine, config: str | Path, *, wrapper: Sequence[str] = ()) -> Self:
+        """Start lvsd on a file, or on a text that is put into one, and wait until it is ready."""
+        if isinstance(config, str):
+            file = machine.directory / "lvsd.yaml"
+            file.write_text(config)
+            config = file
+        director = cls(machine, config)
+        await director.begin(wrapper=wrapper)
+        await director.saw("director.ready")
+        return director
+
+    @property
+    def process(self) -> Process:
+        """The latest start."""
+        return self._processes[-1]
+
+    async def begin(self, *, wrapper: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
+        """Start it (again), and do not wait."""
+        argv = [*wrapper, *command("run", "-c", str(self.config))]
+        self._processes.append(await self.machine.start(argv, name="lvsd", env=env or {}))
+
+    async def restart(self) -> None:
+        """Start it again and wait until it is ready."""
+        await self.begin()
+        await self.saw("director.ready")
+
+    def lines(self, *, whole: bool = False) -> list[Record]:
+        """Return what the latest start has logged, or with `whole` all of them."""
+        processes = self._processes if whole else self._processes[-1:]
+        return [
+            record
+            for process in processes
+            for record in records(process.log.read_bytes().splitlines(keepends=True))
+        ]
+
+    def state(self) -> State:
+        """Return the log of all starts, folded."""
+        state = State()
+        for record in self.lines(whole=True):
+            state.fold(record)
+        return state
+
+    def found(self, event: str, *, after: int = 0, **fields: Any) -> list[Record]:  # noqa: ANN401
+        """Return the events of that name of the latest start, with these fields and a `seq` above `after`."""
+        return [
+            record
+            for record in self.lines()
+            if record["event"] == event
+            and record["seq"] > after
+            and all(record.get(field) == value for field, value in fields.items())
+        ]
+
+    @property
+    def seq(self) -> int:
+        """The number of the last line so far."""
+        return max((record["seq"] for record in self.lines()), default=0)
+
+    async def saw(
+        self,
+        event: str,
+        *,
+        after: int = 0,
+        timeout: float = START_WITHIN,  # noqa: ASYNC109 - the limit is the caller's
+        **fields: Any,  # noqa: ANN401
+    ) -> Record:
+        """Wait for such an event of the latest start and return it."""
+        give_up_at = asyncio.get_running_loop().time() + timeout
+        while True:
+            ended = self.process.status is not None
+            if found := self.found(event, after=after, **fields):
+                return found[0]
+            if ended or asyncio.get_running_loop().time() > give_up_at:
+                message = f"no {event} {fields} in {timeout:g} s; the log ends: {self.process.output[-3000:]}"
+                raise LabError(message)
+            await asyncio.sleep(0.02)
+
+    async def reload(self, config: str | None = None) -> Record:
+        """Reload, with a new text where one is given; return the event that says how it went."""
+        if config is not None:
+            self.config.write_text(config)
+        after = self.seq
+        self.process.signal(signal.SIGHUP)
+        return await self._either("config.loaded", "config.rejected", after=after)
+
+    async def stop(self) -> None:
+        """Ask it to stop and wait for its end; raise LabError where it fails."""
+        self.process.terminate()
+        status = await self.process.wait(START_WITHIN)
+        if status != 0:
+            message = f"lvsd ended with status {status}: {self.process.output[-3000:]}"
+            raise LabError(message)
+
+    async def kill(self) -> None:
+        """Kill it at once."""
+        self.process.kill()
+        await self.process.wait(START_WITHIN)
+
+    async def ask(self, *words: str, check: bool = True) -> Completed:
+        """Run another `lvsd` subcommand on the same host."""
+        return await self.machine.run(command(*words), check=check)
+
+    async def _either(self, *events: str, after: int) -> Record:
+        waiting = [asyncio.ensure_future(self.saw(event, after=after)) for event in events]
+        done, rest = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in rest:
+            task.cancel()
+        return done.pop().result()
