@@ -236,6 +236,7 @@ _SEQUENCES = 1 << 32
 _ROWS_BETWEEN_TURNS = 200
 _PIECES_BETWEEN_BREAKS = 8
 _BREAK: Seconds = 0.0001
+_ROOM = 1 << 20
 _DATAGRAM = 1 << 15
 _PIECE = 1 << 13
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
@@ -256,6 +257,7 @@ class _Channel:
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_GENERIC)
         self._socket.bind((0, 0))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)  # refusals without the refused message
         self._listing = _open_listing()
 
