@@ -1,0 +1,41 @@
+# Everything a newcomer types. `make demo` and `make test` set up whatever they need by themselves.
+PYTHON := .venv/bin/python
+LAB := $(PYTHON) -m lvsd.lab run
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit test-lab lint format bench docs clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ /' | awk '{printf "  make %-10s ", $$1; $$1=""; print}'
+
+setup:  ## install Debian packages and .venv/
+	@./setup.sh
+
+demo: setup  ## the classic cluster on a real IPVS kernel, narrated step by step
+	@$(LAB) --timeout 120 -- $(PYTHON) -m lvsd.lab.demo
+
+test: setup test-unit test-lab  ## all tests
+
+test-unit: setup  ## the tests that need no IPVS kernel
+	$(PYTHON) -m pytest -q
+
+test-lab: setup  ## the tests on a real IPVS kernel, in one boot
+	$(LAB) --timeout 1500 -- $(PYTHON) -m pytest -q tests/lab
+
+lint: setup  ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: setup  ## lay the code out
+	.venv/bin/ruff format .
+
+bench: setup  ## measure, beside keepalived and ipvsadm in the same run
+	$(LAB) --timeout 1500 -- $(PYTHON) -m bench
+
+docs: setup  ## make docs/events.md and etc/lvsd.schema.json anew
+	$(PYTHON) -m lvsd.events_doc >docs/events.md
+	.venv/bin/lvsd schema >etc/lvsd.schema.json
+
+clean:  ## remove what setup and the tools made
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
