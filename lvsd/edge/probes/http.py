@@ -7,7 +7,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import aiohttp
-from multidict import CIMultiDict
+from aiohttp.client_proto import ResponseHandler
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from lvsd import __version__
@@ -17,7 +18,6 @@ from lvsd.health.outcome import Outcome
 from lvsd.model import Address, join_port
 
 if TYPE_CHECKING:
-    from aiohttp.client_proto import ResponseHandler
     from aiohttp.tracing import Trace
 
     from lvsd.config.model import HttpCheck
@@ -100,7 +100,18 @@ class _Connector(aiohttp.BaseConnector):
         traces: list[Trace],  # noqa: ARG002
         timeout: aiohttp.ClientTimeout,  # noqa: ARG002, ASYNC109
     ) -> ResponseHandler:
-        return await _connection.get().hand_over(self._factory)
+        return await _connection.get().hand_over(lambda: _Protocol(loop=self._loop))
+
+
+class _Protocol(ResponseHandler):
+    """Sees that a body ends when its connection does: aiohttp leaves it waiting after a malformed chunk."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End what is being read."""
+        body = self._payload
+        super().connection_lost(exc)
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError())
 
 
 class _NoAnswerError(aiohttp.ClientError):
@@ -138,14 +149,15 @@ async def _search(check: HttpCheck, response: aiohttp.ClientResponse) -> Outcome
 def _on_this_server(url: URL, location: str, host: str) -> URL:
     """Return the URL that a redirect leads to, asked of the same real server; or raise _ElsewhereError."""
     try:
-        target = url.join(URL(location))
+        target = url.join(_parse(location))
+        origin = target.origin()
     except ValueError:
         message = "malformed HTTP answer: redirected to no URL"
         raise _ElsewhereError(message) from None
-    if target.origin() not in (url.origin(), URL(f"http://{host}").origin() if host else None):
-        message = f"redirected to another server: {target.origin()}"
+    if origin != url.origin() and not (host and origin == URL(f"http://{host}").origin()):
+        message = f"redirected to another server: {origin}"
         raise _ElsewhereError(message)
-    return url.with_path(target.raw_path, encoded=True).with_query(target.raw_query_string)
+    return _parse(f"{url.origin()}{target.raw_path_qs}")
 
 
 def _complaint(error: aiohttp.ClientError) -> str:
@@ -158,7 +170,7 @@ def _complaint(error: aiohttp.ClientError) -> str:
         case OSError():
             return words(error)
         case aiohttp.ClientPayloadError():
-            return words(error.__cause__) if isinstance(error.__cause__, OSError) else "the body is cut short"
+            return "the body is cut short"
         case aiohttp.ClientResponseError():
             # The parser's first line names the fault, the rest quotes the answer.
             fault = error.message.partition("\n")[0].partition(": b'")[0].rstrip(":.")
@@ -169,14 +181,19 @@ def _complaint(error: aiohttp.ClientError) -> str:
 
 @lru_cache(65536)
 def _url(address: Address, port: int, path: str) -> URL:
-    return URL(f"http://{join_port(address, port)}{path}")
+    return _parse(f"http://{join_port(address, port)}{path}")
+
+
+def _parse(text: str) -> URL:
+    """Return a URL as it is written; only what may not stand in one is quoted."""
+    return URL(text, encoded=text.isascii() and text.isprintable() and " " not in text)
 
 
 @lru_cache(1024)
-def _headers(check: HttpCheck) -> CIMultiDict[str]:
+def _headers(check: HttpCheck) -> CIMultiDictProxy[str]:
     headers = CIMultiDict(check.headers)
     headers.setdefault("User-Agent", f"lvsd/{__version__}")
     headers.setdefault("Accept-Encoding", "identity")
     if check.host:
         headers.setdefault("Host", check.host)
-    return headers
+    return CIMultiDictProxy(headers)
