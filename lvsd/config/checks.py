@@ -36,8 +36,13 @@ class CheckBuilder:
     lookup: Lookup
     findings: Findings
 
-    def build(self, shape: CheckShape, path: Path) -> Check:
-        """Return the check that `shape`, found at `path`, describes."""
+    def build(self, shape: CheckShape, path: Path) -> Check | None:
+        """Return the check that `shape`, found at `path`, describes; None where it has a mistake."""
+        known = len(self.findings.mistakes)
+        check = self._check(shape, path)
+        return check if len(self.findings.mistakes) == known else None
+
+    def _check(self, shape: CheckShape, path: Path) -> Check:
         common = self._common(shape, path)
         match shape:
             case HttpShape():

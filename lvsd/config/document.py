@@ -13,6 +13,10 @@ Mark: TypeAlias = tuple[int, int]
 
 BEGIN: Mark = (1, 1)
 
+MOST_MISTAKES = 500
+MOST_NOTES = 100
+"""More than anybody reads at once, and few enough to be passed on and logged without delay."""
+
 Path: TypeAlias = tuple[str | int, ...]
 """The way to a value: `("virtual_services", "web", "real_servers", 2, "weight")`."""
 
@@ -81,8 +85,9 @@ class Findings:
         self.mistakes.append(Mistake(self.merged.place(path, key=key), spell(path), message))
 
     def note(self, path: Path, message: str) -> None:
-        """Keep a remark on the value at `path`."""
-        self.notes.append(Note(self.merged.place(path), spell(path), message))
+        """Keep a remark on the value at `path`; after the hundredth they are no longer kept."""
+        if len(self.notes) < MOST_NOTES:
+            self.notes.append(Note(self.merged.place(path), spell(path), message))
 
     def raise_mistakes(self) -> None:
         """Raise ConfigError with all mistakes in the order of the files' text, where there are any."""
@@ -91,14 +96,21 @@ class Findings:
 
 
 def in_order(mistakes: list[Mistake], files: list[str]) -> list[Mistake]:
-    """Return `mistakes` without repetitions, sorted by place, the files in the order they were read."""
+    """Return `mistakes` without repetitions, sorted by place, the files in the order they were read.
+
+    Of thousands the first are returned, and how many more there are.
+    """
     rank = {file: number for number, file in enumerate(files)}
 
     def reading_order(mistake: Mistake) -> tuple[int, int, int]:
         place = mistake.place
         return rank.get(place.file, len(rank)), place.line, place.column
 
-    return sorted(dict.fromkeys(mistakes), key=reading_order)
+    ordered = sorted(dict.fromkeys(mistakes), key=reading_order)
+    if len(ordered) <= MOST_MISTAKES:
+        return ordered
+    more = f"and {len(ordered) - MOST_MISTAKES:,} more mistakes"
+    return [*ordered[:MOST_MISTAKES], Mistake(Place(files[0]), "", more)]
 
 
 def spell(path: Path) -> str:

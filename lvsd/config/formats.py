@@ -56,7 +56,7 @@ def require_readable(text: str, file: str) -> str:
     """Return the format of `text`, `lvsd` or `lvs.conf`; raise ConfigError for one that is not read yet."""
     found, line = told_by_content(text)
     if found not in (OWN, LVS_CONF):
-        problem = f"this is a {found}, which is not yet supported: lvsd reads its own YAML and lvs.conf"
+        problem = f"this is {found}, a format that is not yet supported: lvsd reads its own YAML and lvs.conf"
         raise ConfigError([Mistake(Place(file, line, 1), "", problem)])
     return found
 
@@ -65,5 +65,5 @@ def require_own(text: str, file: str) -> None:
     """Raise ConfigError where `text` is not lvsd's own YAML."""
     found, line = told_by_content(text)
     if found != OWN:
-        problem = f"this is a {found}: only lvsd's own YAML can be included"
+        problem = f"this is {found}: only lvsd's own YAML can be included"
         raise ConfigError([Mistake(Place(file, line, 1), "", problem)])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lvsd.config.document import Document, Findings, Merged
@@ -30,7 +30,7 @@ _WILDCARD = re.compile(r"[*?\[]")
 def merge(main: Document, source: Source) -> Findings:
     """Return `main` with all that it includes, as `findings.merged`, and what was wrong on the way."""
     findings = Findings(Merged(main, files=[main.file]))
-    _Merger(source, findings).take(main, (main.file,))
+    _Merger(source, findings).take(main, (posixpath.normpath(main.file),))
     return findings
 
 
@@ -85,7 +85,7 @@ class _Merger:
         if not pattern:
             self._mistake(document, path, "is empty: write a file or a pattern, or leave it out")
             return
-        wanted = str(PurePosixPath(document.file).parent / pattern)
+        wanted = posixpath.normpath(posixpath.join(posixpath.dirname(document.file), pattern))
         try:
             files = self.source.glob(wanted) if _WILDCARD.search(pattern) else [wanted]
             for file in files:

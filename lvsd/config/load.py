@@ -76,10 +76,10 @@ def _entries(findings: Findings, section: str) -> Iterator[tuple[str, Any]]:
         findings.mistake((section,), f"must be a mapping of names, not {shown(entries)}")
         return
     for name, data in (entries or {}).items():
-        if not _NAME.fullmatch(name) or (section, name) == ("checks", NONE):
-            words = (
-                "1 to 64 letters, digits, or . : _ - within" if name != NONE else f"{NONE!r} means no check"
-            )
+        if (section, name) == ("checks", NONE):
+            findings.mistake((section, name), "cannot be a name: it means no check", key=True)
+        elif not _NAME.fullmatch(name):
+            words = "up to 64 letters, digits and . : _ - without blanks"
             findings.mistake((section, name), f"cannot be a name: {words}", key=True)
         else:
             yield name, data
@@ -87,9 +87,7 @@ def _entries(findings: Findings, section: str) -> Iterator[tuple[str, Any]]:
 
 def _service_shapes(findings: Findings) -> dict[str, Shaped[ServiceShape]]:
     if findings.merged.data.get("virtual_services") is None:
-        findings.mistake(
-            ("virtual_services",), "`virtual_services` is missing: write {} where there are none"
-        )
+        findings.mistake(("virtual_services",), "is missing: write {} where there are none")
     shapes = {
         name: shape(ServiceShape, data, ("virtual_services", name), findings)
         for name, data in _entries(findings, "virtual_services")

@@ -29,8 +29,8 @@ def persistence(shape: ServiceShape, version: int) -> Persistence | None:
         return None
     if not isinstance(wanted, PersistenceShape):
         return Persistence(int(wanted), LONGEST[version])
-    prefix = wanted.netmask if wanted.netmask is not None else wanted.prefix
-    return Persistence(int(wanted.timeout), prefix or LONGEST[version], wanted.engine)
+    given = [prefix for prefix in (wanted.netmask, wanted.prefix) if prefix is not None]
+    return Persistence(int(wanted.timeout), given[0] if given else LONGEST[version], wanted.engine)
 
 
 def service_mistakes(
@@ -103,7 +103,11 @@ def _persistence(shape: ServiceShape, service: VirtualService) -> Iterator[Remar
     if wanted.netmask is not None and (wanted.prefix is not None or longest != LONGEST[IPV4]):
         yield ("persistence", "netmask"), "goes with IPv4 only, and not beside `prefix`: leave it out"
     if not 1 <= kept.prefix <= longest:
-        yield ("persistence",), f"the prefix must be 1 to {longest}"
+        at = "prefix" if wanted.netmask is None else "netmask"
+        yield (
+            ("persistence", at),
+            f"must cover 1 to {longest} bits of the client's address, not {kept.prefix}",
+        )
     if kept.engine and shape.fwmark is None and _protocol(service) is not Protocol.UDP:
         yield (
             ("persistence", "engine"),
@@ -117,6 +121,8 @@ def _probing(
     numbers: Mapping[ServerKey, int],
 ) -> Iterator[Remark]:
     """Yield what keeps a probe from knowing where to go."""
+    if shape.check is None and "check" in shape.model_fields_set:
+        yield ("check",), "is empty: write a check's name, a check, or none"
     check = service.check
     if check is None:
         return
@@ -138,8 +144,9 @@ def _probing(
 def _server(server: RealServer, service: VirtualService) -> Iterator[str]:
     address, key, forwarding = server.host.address, service.key, service.forwarding
     if address.version != key.version and forwarding is not Forwarding.TUN:
-        crossing = f"IPv{address.version}, the service IPv{key.version}"
-        yield f"{server.host.name} has the address {address}, {crossing}: only `forward: tun` can cross them"
+        crossing = f"is IPv{address.version}, the service IPv{key.version}"
+        who = server.host.name if server.host.name == str(address) else f"{server.host.name} ({address})"
+        yield f"{who} {crossing}: only `forward: tun` can cross them"
     if isinstance(key, VirtualAddress) and forwarding is not Forwarding.NAT and server.port != key.port:
         ports = f"has port {server.port}, the service {key.port}"
         yield f"{ports}: `forward: {forwarding}` cannot change ports, `forward: nat` can"

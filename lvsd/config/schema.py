@@ -269,7 +269,9 @@ class DocumentShape(Shape):
     log: LogShape | None = Field(None, description="where the log goes, and how it looks")
     ipvs: IpvsShape | None = Field(None, description="how the kernel's table is kept")
     checks: dict[Line, AnyCheckShape] | None = Field(None, description="named checks, which services share")
-    virtual_services: dict[Line, ServiceShape] = Field(description="the virtual services; {} for none")
+    virtual_services: dict[Line, ServiceShape] | None = Field(
+        None, description="the virtual services; {} for none"
+    )
 
 
 def endpoint_of(item: Endpoint | RealServerShape) -> tuple[Endpoint, int]:

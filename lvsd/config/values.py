@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -138,14 +139,15 @@ def literal(text: str) -> Address | None:
 
 def host(text: str) -> Endpoint:
     """Return the address or host's name in `text`, without a port."""
-    address = literal(text.removeprefix("[").removesuffix("]") if text[:1] == "[" else text)
+    address = literal(text)
     if address is None and _DOTTED.fullmatch(text):
         message = f"{shown(text)} is no IPv4 address: four numbers from 0 to 255 without leading zeros"
         raise ValueError(message)
     if address is None and not _HOST.fullmatch(text):
         message = f"{shown(text)} is neither an IPv4 or IPv6 address nor the name of a host"
         raise ValueError(message)
-    return Endpoint(str(address) if address else text, address, "")
+    is_written_plainly = address is None or address.version == 4  # noqa: PLR2004
+    return Endpoint(text if is_written_plainly else str(address), address, "")
 
 
 def endpoint(text: str) -> Endpoint:
@@ -180,6 +182,9 @@ def port(text: str) -> str:
         if not 0 <= int(text) <= MAX_PORT:
             message = f"the port must be 0 to {MAX_PORT}, not {shown(text)}"
             raise ValueError(message)
+    elif not text:
+        message = "a port is missing after the `:`"
+        raise ValueError(message)
     elif not _PORT_NAME.fullmatch(text):
         message = f"{shown(text)} is no port: write a number or a name from /etc/services"
         raise ValueError(message)
@@ -225,7 +230,8 @@ def status(text: str) -> tuple[int, int]:
 def expression(text: str) -> str:
     """Return `text` where it is a regular expression."""
     try:
-        re.compile(text)
+        with warnings.catch_warnings(action="ignore"):
+            re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
         message = f"{shown(text)} is no regular expression: {error}"
         raise ValueError(message) from None

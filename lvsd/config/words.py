@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+
+_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
+_OTHERS_SAY = {
+    "algorithm": "scheduler", "lb_algo": "scheduler", "lb_kind": "forward", "lvs_method": "forward",
+    "masq": "nat", "masquerade": "nat", "gate": "dr", "route": "dr", "dsr": "dr", "ipip": "tun",
+    "persistence_timeout": "persistence", "persistent": "persistence", "sticky": "persistence",
+    "backends": "real_servers", "real": "real_servers", "fallback": "sorry_server", "tunnel": "tun",
+    "virtual": "virtual_services", "quiescent": "quiesce", "inhibit_on_failure": "on_failure", "mark": "fwmark", "connect": "tcp",
+}  # fmt: skip
+"""What the settings and values are called elsewhere."""
 
 LONGEST_SHOWN = 60
 MOST_COMPARED = 1000
@@ -21,6 +32,8 @@ def shown(value: object) -> str:
     if isinstance(value, list):
         return "a list"
     text = str(value)
+    if _NUMBER.fullmatch(text):
+        return text
     return repr(text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…")
 
 
@@ -34,6 +47,7 @@ def did_you_mean(word: str, choices: Collection[str]) -> str:
     """Return `; did you mean 'web'?` where a choice is close to `word`, else nothing."""
     if len(choices) > MOST_COMPARED or len(word) > LONGEST_SHOWN:
         return ""
-    exact_but_case = [choice for choice in choices if choice.lower() == word.lower()]
-    close = exact_but_case or get_close_matches(word, choices, n=1, cutoff=0.6)
+    lower = word.lower()
+    known = [choice for choice in choices if choice.lower() in (lower, _OTHERS_SAY.get(lower))]
+    close = known or get_close_matches(word, choices, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""

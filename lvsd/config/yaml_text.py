@@ -34,12 +34,15 @@ _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _MERGE = "<<"
 
 _PLAIN_WORDS = {
-    "mapping values are not allowed": "a second `: ` on one line: quote the value, or mend the indentation",
+    "mapping values are not allowed": (
+        "a second `: ` in one value: quote it, mend the indentation, or end the line above in `:`"
+    ),
     "could not find expected ':'": "a `:` is missing after this line's key",
     "did not find expected key": "this line is not indented like the lines it belongs to",
     "did not find expected '-' indicator": "this line is not indented like the list it belongs to",
     "did not find expected ',' or ']'": "a `,` or the closing `]` is missing",
     "did not find expected ',' or '}'": "a `,` or the closing `}` is missing",
+    "did not find expected node content": "a value is missing here, or a bracket is never closed",
     "found unexpected end of stream": "a quote that is opened here is never closed",
     "found undefined alias": "this alias names an anchor that was not set before",
     "block sequence entries are not allowed": "a `- ` cannot stand here: begin the list on a line of its own",
@@ -137,9 +140,9 @@ class _Builder:
         self.values += anchored.size
         self._add(event, anchored.value, anchored.marks)
 
-    def end(self, event: Event) -> None:
+    def end(self, _event: Event) -> None:
         if type(self.data) is dict and _MERGE in self.data:
-            self._merge(event)
+            self._merge()
         around = self.stack.pop()
         if around.anchored:
             around.anchored.size = self.values - around.before
@@ -200,24 +203,25 @@ class _Builder:
         if event.tag:
             self._fail(event, f"the tag {event.tag} is of no use: each setting knows its own type")
 
-    def _merge(self, event: Event) -> None:
+    def _merge(self) -> None:
         """Replace `<<: *base` (or a list of such) by the keys of `base` that are not given here."""
-        value, marks = self.data.pop(_MERGE), self.marks.parts.pop(_MERGE)
+        value, marks, at = self.data.pop(_MERGE), self.marks.parts.pop(_MERGE), self.marks.keys.pop(_MERGE)
         if isinstance(value, list) and isinstance(marks, Marks):
             bases = [(base, marks.parts[number]) for number, base in enumerate(value)]
         else:
             bases = [(value, marks)]
         for base, inner in bases:
             if not isinstance(base, dict) or not isinstance(inner, Marks):
-                self._fail(event, f"`{_MERGE}` takes an alias of a mapping, not {shown(base)}")
+                self._fail_at(at, f"`{_MERGE}` takes an alias of a mapping, not {shown(base)}")
             for key in (key for key in base if key not in self.data):
                 self.data[key] = base[key]
                 self.marks.keys[key], self.marks.parts[key] = inner.keys[key], inner.parts[key]
 
     def _fail(self, event: Event, message: str) -> NoReturn:
-        mark = event.start_mark
-        place = Place(self.file, mark.line + 1, mark.column + 1)
-        raise ConfigError([*self.mistakes, Mistake(place, "", message)])
+        self._fail_at((event.start_mark.line + 1, event.start_mark.column + 1), message)
+
+    def _fail_at(self, at: Mark, message: str) -> NoReturn:
+        raise ConfigError([*self.mistakes, Mistake(Place(self.file, *at), "", message)])
 
 
 def _in_plain_words(error: yaml.MarkedYAMLError, text: str, file: str) -> Mistake:
@@ -231,4 +235,7 @@ def _in_plain_words(error: yaml.MarkedYAMLError, text: str, file: str) -> Mistak
     if problem.startswith("found unexpected end of stream") and error.context_mark is not None:
         mark = error.context_mark
     words = next((plain for known, plain in _PLAIN_WORDS.items() if problem.startswith(known)), problem)
+    opened = error.context_mark
+    if "closing" in words and opened is not None:
+        words = f"{words}, opened at line {opened.line + 1}, column {opened.column + 1}"
     return Mistake(Place(file, mark.line + 1, mark.column + 1), "", f"is not YAML: {words}")
