@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 BATCH: Final = 200
 """Changes in a batch: some 30 kB, and few enough for the answers to fit if each one is refused."""
 
-LISTING: Final = "/proc/net/ip_vs"
+LISTING: Final = "/proc/thread-self/net/ip_vs"
+"""/proc/net/ip_vs of this thread's network namespace, where netlink is opened too."""
 
 NO_IPVS: Final = (
     "this kernel has no IPVS: `modprobe ip_vs` loads it, a line in /etc/modules-load.d at each boot"
