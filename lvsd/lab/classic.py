@@ -1,4 +1,4 @@
-"""The classic network: a director and its stand-in, three real servers, a client, one VIP by direct routing."""
+"""The classic network: two directors, three real servers, a client, and one VIP by direct routing."""
 
 from __future__ import annotations
 

@@ -10,11 +10,12 @@ import re
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from lvsd.lab.machine import Machine
 
 LIMIT = 1 << 20

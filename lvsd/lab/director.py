@@ -34,7 +34,7 @@ class DirectorProcess:
     def __init__(self, machine: Machine, config: Path) -> None:
         self.machine = machine
         self.config = config
-        self._processes: list[Process] = []
+        self.processes: list[Process] = []
 
     @classmethod
     async def start(cls, machine: Machine, config: str | Path, *, wrapper: Sequence[str] = ()) -> Self:
@@ -51,12 +51,12 @@ class DirectorProcess:
     @property
     def process(self) -> Process:
         """The latest start."""
-        return self._processes[-1]
+        return self.processes[-1]
 
     async def begin(self, *, wrapper: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
         """Start it (again), and do not wait."""
         argv = [*wrapper, *command("run", "-c", str(self.config))]
-        self._processes.append(await self.machine.start(argv, name="lvsd", env=env or {}))
+        self.processes.append(await self.machine.start(argv, name="lvsd", env=env or {}))
 
     async def restart(self) -> None:
         """Start it again and wait until it is ready."""
@@ -65,7 +65,7 @@ class DirectorProcess:
 
     def lines(self, *, whole: bool = False) -> list[Record]:
         """Return what the latest start has logged, or with `whole` all of them."""
-        processes = self._processes if whole else self._processes[-1:]
+        processes = self.processes if whole else self.processes[-1:]
         return [
             record
             for process in processes

@@ -9,48 +9,30 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
+from typing import TYPE_CHECKING
 
 from lvsd.errors import LvsdError
+from lvsd.lab.boot import INSIDE, Payload, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
 
 TIME_LIMIT_REACHED = 124
 """The exit status of a command that ran out of time, as `timeout` has it."""
 
-INSIDE = "LVSD_LAB"
-"""The environment variable that is set for whatever runs in a lab's kernel."""
-
-_INIT = Path(__file__).with_name("init.sh")
 _MODULES = Path("/usr/lib/uml/modules")
-_SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MEMORY = re.compile(r"([1-9][0-9]*)([MG])")
 
 
 class LabError(LvsdError):
     """The lab cannot be had here; the text says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """What runs in the lab's kernel, and how long and how large it may be."""
-
-    argv: Sequence[str]
-    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    directory: Path = field(default_factory=Path.cwd)
-    timeout: float = 600.0
-    memory: str = "2G"
-    systemd: bool = False
-    interactive: bool = False
-    output: int | None = None
-    """A file descriptor for the command's output; None is our own standard output."""
 
 
 def run_in_kernel(argv: Sequence[str], **settings: object) -> int:
@@ -66,7 +48,7 @@ def run_in_kernel(argv: Sequence[str], **settings: object) -> int:
     with tempfile.TemporaryDirectory(prefix="lvsd-lab.", dir=_scratch_parent()) as name:
         scratch = Path(name)
         on_host = not payload.systemd and host_has_ipvs()
-        _prepare(scratch, payload, on_host=on_host)
+        prepare(scratch, payload, on_host=on_host)
         command = _unshare(scratch) if on_host else _user_mode_linux(scratch, payload)
         status = _run(command, scratch, payload)
         if status is not None:
@@ -94,7 +76,7 @@ def host_has_ipvs() -> bool:
 
 def _succeeds(*command: str) -> bool:
     try:
-        return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0
+        return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0  # noqa: S603 - ours
     except (OSError, subprocess.TimeoutExpired):
         return False
 
@@ -103,83 +85,6 @@ def _scratch_parent() -> str:
     """Return a directory for scratch files whose path the kernel's command line can hold."""
     usual = tempfile.gettempdir()
     return usual if re.fullmatch(r"[\w./+-]+", usual, re.ASCII) else "/tmp"  # noqa: S108 - the last resort
-
-
-def _prepare(scratch: Path, payload: Payload, *, on_host: bool) -> None:
-    shutil.copy(_INIT, scratch / "init")
-    (scratch / "init").chmod(0o755)
-    (scratch / "fstab").write_text(_fstab(scratch, payload, on_host=on_host))
-    (scratch / "payload").write_text(_script(payload))
-    (scratch / "machine-id").write_text("6c76736400000000000000000000001a\n")
-    if payload.systemd:
-        (scratch / "unit").write_text(_UNIT)
-
-
-def _script(payload: Payload) -> str:
-    # PYTHONDONTWRITEBYTECODE is left alone: what is compiled once in the lab loads faster the next time.
-    environment = {**payload.environment, INSIDE: "1", "TMPDIR": "/run/tmp"}
-    exports = [
-        f"export {name}={shlex.quote(text)}\n"
-        for name, text in environment.items()
-        if _SHELL_NAME.fullmatch(name) and name not in {"PWD", "OLDPWD", "_"}
-    ]
-    directory = shlex.quote(str(payload.directory))
-    return "".join(exports) + f"cd {directory} || exit 125\nexec {shlex.join(payload.argv)}\n"
-
-
-def _fstab(scratch: Path, payload: Payload, *, on_host: bool) -> str:
-    def line(device: str, place: str, kind: str, options: str) -> str:
-        return " ".join(word.replace(" ", r"\040") for word in (device, place, kind, options)) + "\n"
-
-    lines = [
-        line("proc", "/proc", "proc", "nosuid"),
-        line("tmpfs", "/run", "tmpfs", "mode=755"),
-        line(str(scratch), "/run/lab", "none", "bind,x-mount.mkdir"),
-        line("sysfs", "/sys", "sysfs", "nosuid"),
-        line("cgroup2", "/sys/fs/cgroup", "cgroup2", "nosuid"),
-    ]
-    if not on_host:
-        lines += [
-            line("devtmpfs", "/dev", "devtmpfs", "mode=755"),
-            line("devpts", "/dev/pts", "devpts", "x-mount.mkdir,gid=5,mode=620,ptmxmode=666"),
-            line("tmpfs", "/dev/shm", "tmpfs", "x-mount.mkdir,mode=1777"),
-        ]
-    needed = _needed(payload)
-    for place, options in (("/tmp", "mode=1777"), ("/var/tmp", "mode=1777"), ("/var/log", "mode=755")):
-        if not any(path.is_relative_to(place) for path in needed):
-            lines.append(line("tmpfs", place, "tmpfs", options))
-    if payload.systemd:
-        # What the host has enabled is the host's affair, and would write to the host's files.
-        hidden = ("/etc/systemd/system", "/lib/systemd/system/sysinit.target.wants")
-        lines += [line("tmpfs", place, "tmpfs", "mode=755") for place in hidden if Path(place).is_dir()]
-        if Path("/etc/machine-id").exists():
-            lines.append(line("/run/lab/machine-id", "/etc/machine-id", "none", "bind"))
-    return "".join(lines)
-
-
-def _needed(payload: Payload) -> set[Path]:
-    """Return the directories that must stay visible, wherever somebody checked this project out."""
-    places = {payload.directory, Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parent}
-    places |= {Path(word) for word in payload.argv if word.startswith("/")}
-    return places | {place.resolve() for place in places}
-
-
-_UNIT = """\
-[Unit]
-Description=The lab's payload
-DefaultDependencies=no
-Wants=systemd-journald.socket systemd-journald.service dbus.socket
-After=systemd-journald.socket systemd-journald.service dbus.socket
-
-[Service]
-Type=oneshot
-ExecStart=/bin/sh -c 'sh /run/lab/payload; echo $? >/run/lab/status; echo o >/proc/sysrq-trigger'
-StandardInput=tty
-StandardOutput=tty
-StandardError=tty
-TTYPath=/dev/tty1
-TimeoutStartSec=infinity
-"""
 
 
 def _unshare(scratch: Path) -> list[str]:
@@ -205,6 +110,7 @@ def _user_mode_linux(scratch: Path, payload: Payload) -> list[str]:
         # The command has console 1; what the kernel itself has to say goes to scratch/kernel.log.
         "con=null", "con0=null,fd:2", f"con1={'fd:0' if payload.interactive else 'null'},fd:1",
         "quiet", "selinux=0", "fstab=no", f"uml_dir={scratch}/", f"LAB_SCRATCH={scratch}", "LAB_KERNEL=uml",
+        *(["LAB_TERMINAL=1"] if payload.on_terminal else []),
         *(["LAB_INTERACTIVE=1"] if payload.interactive else []),
     ]  # fmt: skip
 
@@ -213,13 +119,13 @@ def _run(command: Sequence[str], scratch: Path, payload: Payload) -> int | None:
     """Run the prepared command; return the payload's exit status, or None when its time was over."""
     log = scratch / "kernel.log"
     on_host = command[0] == "unshare"
-    with log.open("wb") as kernel_log, _terminated_by_signal(), _terminal_restored(payload):
-        process = subprocess.Popen(
+    with log.open("wb") as kernel_log, _terminated_by_signal(), _output(payload, on_host=on_host) as output:
+        process = subprocess.Popen(  # noqa: S603 - running the caller's command is the purpose
             # The kernel ends with us, however we end.
-            ["setpriv", "--pdeathsig", "KILL", "--", *command],
+            ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--", *command],
             stdin=None if payload.interactive else subprocess.DEVNULL,
-            stdout=payload.output,
-            stderr=payload.output if on_host else kernel_log,
+            stdout=output,
+            stderr=output if on_host else kernel_log,
             env={**os.environ, "TMPDIR": str(_memory_directory(payload))},
             start_new_session=not (on_host and payload.interactive),
         )
@@ -229,13 +135,43 @@ def _run(command: Sequence[str], scratch: Path, payload: Payload) -> int | None:
             return None
         finally:
             _kill(process)
+    return _status(scratch)
+
+
+def _status(scratch: Path) -> int:
+    """Return the exit status that init left."""
     status = scratch / "status"
     said = status.read_text().strip() if status.exists() else ""
     if not said.isdecimal():
-        last = log.read_text(errors="replace").strip()[-4000:] or "nothing"
+        last = (scratch / "kernel.log").read_text(errors="replace").strip()[-4000:] or "nothing"
         message = f"the lab's kernel ended before its command did; it said:\n{last}"
         raise LabError(message)
     return int(said)
+
+
+@contextlib.contextmanager
+def _output(payload: Payload, *, on_host: bool) -> Iterator[int | None]:
+    """Yield where the kernel is to write the command's output.
+
+    User-mode-linux makes a terminal that it is given raw, and Control-C would no longer reach us: only
+    interactive commands have it, and get it back as it was; others write to it through a pipe.
+    """
+    if on_host or not payload.on_terminal:
+        yield payload.output
+    elif payload.interactive:
+        import termios  # noqa: PLC0415 - for terminals only
+
+        before = termios.tcgetattr(0)
+        try:
+            yield payload.output
+        finally:
+            termios.tcsetattr(0, termios.TCSADRAIN, before)
+    else:
+        with subprocess.Popen(
+            ["/bin/cat"], stdin=subprocess.PIPE, stdout=payload.output, start_new_session=True
+        ) as copier:
+            assert copier.stdin is not None  # noqa: S101 - it is a pipe
+            yield copier.stdin.fileno()
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -283,18 +219,3 @@ def _terminated_by_signal() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _terminal_restored(payload: Payload) -> Iterator[None]:
-    """Give the terminal back as it was: user-mode-linux makes it raw and may be killed."""
-    if not payload.interactive or not sys.stdin.isatty():
-        yield
-        return
-    import termios  # noqa: PLC0415 - for terminals only
-
-    before = termios.tcgetattr(0)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)

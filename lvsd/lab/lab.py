@@ -8,15 +8,18 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from lvsd.lab import links
 from lvsd.lab.machine import Machine
 from lvsd.lab.namespaces import Residence
-from lvsd.lab.network import Host, Network
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+
+    from lvsd.lab.network import Host, Network
 
 
 class Lab:

@@ -10,11 +10,14 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
+from typing import TYPE_CHECKING
 
 from lvsd.lab.kernel import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def add_gateway(gateway: str) -> None:
 
 
 def impair(interface: str, *, loss: float, delay: float, jitter: float) -> None:
-    """Lose a share of what is sent over the interface and delay it by seconds; replaces what was set before."""
+    """Lose a share of what is sent over the interface, and delay it by seconds; the last call counts."""
     options = _NETEM.pack(0, _QUEUED_PACKETS, min(int(loss * 2**32), 2**32 - 1), 0, 0, 0)
     options += _attribute(_NETEM_LATENCY64, struct.pack("q", int(delay * 1e9)))
     options += _attribute(_NETEM_JITTER64, struct.pack("q", int(jitter * 1e9)))

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from lvsd.lab import links
 from lvsd.lab.client import HttpClient, Session, telnet_banner
 from lvsd.lab.kernel import LabError
-from lvsd.lab.links import InterfaceAddress
 from lvsd.lab.misbehaving import Behaviour, MisbehavingServer
 from lvsd.lab.namespaces import MS_BIND, Residence, mount
-from lvsd.lab.network import Host
 from lvsd.lab.process import Process, spawn
-from lvsd.lab.services import Service
 from lvsd.lab.table import Table, parse_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from lvsd.lab.links import InterfaceAddress
+    from lvsd.lab.network import Host
+    from lvsd.lab.services import Service
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,9 +59,6 @@ class Machine:
 
     async def boot(self, etc_hosts: Path) -> None:
         """Make the host's namespaces, files and settings; it has no link yet."""
-        for part in ("run", "log", "commands", "programs"):
-            (self.directory / part).mkdir(parents=True)
-        Path("/run/lvsd").mkdir(exist_ok=True)
         await self.residence.enter()
         await self.do(self._furnish, etc_hosts)
 
@@ -110,7 +110,7 @@ class Machine:
     async def until_listening(self, port: int, *, timeout: float = 10.0) -> None:  # noqa: ASYNC109
         """Wait until something takes TCP connections on the port; raises TimeoutError."""
         async with asyncio.timeout(timeout):
-            while not await self.do(_listens, port):
+            while not await self.do(_listens, port):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.03)
 
     async def stop(self, service: str) -> None:
@@ -124,7 +124,7 @@ class Machine:
     ) -> socket.socket:
         """Return a non-blocking socket of this host; whoever asks closes it."""
         made = await self.do(socket.socket, family, kind, protocol)
-        made.setblocking(False)
+        made.settimeout(0)
         return made
 
     async def misbehave(self, port: int, behaviour: Behaviour) -> MisbehavingServer:
@@ -146,12 +146,17 @@ class Machine:
         return await HttpClient(self, address, **settings).fetch()  # type: ignore[arg-type]
 
     async def telnet(
-        self, address: str, port: int = 23, *, expect: str = "login:", timeout: float = 5.0
+        self,
+        address: str,
+        port: int = 23,
+        *,
+        expect: str = "login:",
+        timeout: float = 5.0,  # noqa: ASYNC109
     ) -> str:
         """Open a telnet session, negotiate, and return what was sent up to and including `expect`."""
         return await telnet_banner(self, address, port, expect=expect, timeout=timeout)
 
-    async def connect(self, address: str, port: int, *, timeout: float = 5.0) -> Session:
+    async def connect(self, address: str, port: int, *, timeout: float = 5.0) -> Session:  # noqa: ASYNC109
         """Open a connection that stays, to show whether it lives: see `Session`."""
         return await Session.open(self, address, port, timeout=timeout)
 
@@ -195,6 +200,9 @@ class Machine:
 
     def _furnish(self, etc_hosts: Path) -> None:
         """Put the host's own files where programs look for them, and set what it is to have set."""
+        for part in ("run", "log", "commands", "programs"):
+            (self.directory / part).mkdir(parents=True)
+        Path("/run/lvsd").mkdir(exist_ok=True)
         mount(str(self.directory / "run"), "/run/lvsd", flags=MS_BIND)
         mount(str(self.directory / "log"), "/var/log", flags=MS_BIND)
         mount(str(etc_hosts), "/etc/hosts", flags=MS_BIND)

@@ -134,21 +134,9 @@ class MisbehavingServer:
 async def _answer(link: socket.socket, behaviour: Behaviour) -> None:
     loop = asyncio.get_running_loop()
     match behaviour:
-        case Page(body, status):
+        case Page() | SlowPage() | EndlessPage():
             await _read_question(link)
-            await loop.sock_sendall(link, _head(len(body), status) + body.encode())
-        case SlowPage(body, pause):
-            await _read_question(link)
-            await loop.sock_sendall(link, _head(len(body)))
-            for letter in body:
-                await asyncio.sleep(pause)
-                await loop.sock_sendall(link, letter.encode())
-        case EndlessPage():
-            await _read_question(link)
-            await loop.sock_sendall(link, _head(None))
-            while True:
-                await loop.sock_sendall(link, b"x" * 4096)
-                await asyncio.sleep(0.01)
+            await _answer_http(link, behaviour)
         case Greeting(text):
             await loop.sock_sendall(link, text.encode())
             await _swallow(link)
@@ -164,6 +152,25 @@ async def _answer(link: socket.socket, behaviour: Behaviour) -> None:
             await _swallow(link)  # what is closed with something unread is reset
         case _:
             assert_never(behaviour)
+
+
+async def _answer_http(link: socket.socket, page: Page | SlowPage | EndlessPage) -> None:
+    loop = asyncio.get_running_loop()
+    match page:
+        case Page(body, status):
+            await loop.sock_sendall(link, _head(len(body.encode()), status) + body.encode())
+        case SlowPage(body, pause):
+            await loop.sock_sendall(link, _head(len(body.encode())))
+            for letter in body:
+                await asyncio.sleep(pause)
+                await loop.sock_sendall(link, letter.encode())
+        case EndlessPage():
+            await loop.sock_sendall(link, _head(None))
+            while True:
+                await loop.sock_sendall(link, b"x" * 4096)
+                await asyncio.sleep(0.01)
+        case _:
+            assert_never(page)
 
 
 def _head(length: int | None, status: int = 200) -> bytes:
@@ -189,7 +196,7 @@ async def _swallow(link: socket.socket) -> None:
 
 def _listen(port: int) -> socket.socket:
     listening = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
-    listening.setblocking(False)
+    listening.settimeout(0)
     return listening
 
 

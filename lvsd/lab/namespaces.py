@@ -1,4 +1,4 @@
-"""Namespaces of the kernel we are on: a thread that lives in its own, and the calls that Python 3.11 lacks."""
+"""Namespaces of the kernel we are on: a thread that lives in its own, and calls that Python 3.11 lacks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import ctypes
 import os
 import socket
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from lvsd.lab.kernel import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -7,8 +7,11 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 
 class Process:
@@ -82,7 +85,7 @@ def spawn(
 ) -> Process:
     """Start a program in the calling thread's namespaces."""
     with log.open("ab") as output:
-        popen = subprocess.Popen(
+        popen = subprocess.Popen(  # noqa: S603 - running the caller's program is the purpose
             argv,
             stdin=subprocess.DEVNULL,
             stdout=output,

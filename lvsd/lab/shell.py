@@ -31,23 +31,31 @@ async def shell(name: str) -> int:
         if name not in lab.hosts:
             message = f"no host {name!r} in the classic network; it has {', '.join(lab.hosts)}"
             raise LabError(message)
-        Path("/run/hosts").mkdir()
-        for host, machine in lab.hosts.items():
-            Path("/run/hosts", host).write_text(f"{machine.residence.thread_id}\n")
-        on = Path("/run/hosts/bin/on")
-        on.parent.mkdir()
-        on.write_text(_ON)
-        on.chmod(0o755)
+        commands = _write_on(lab)
         sys.stdout.write(
             f"You are on {name}. `on HOST COMMAND` reaches {', '.join(lab.hosts)}; `exit` ends the lab.\n"
         )
         sys.stdout.flush()
-        return await lab.hosts[name].do(_prompt, name, f"{on.parent}:{os.environ['PATH']}")
+        return await lab.hosts[name].do(_prompt, name, f"{commands}:{os.environ['PATH']}")
+
+
+def _write_on(lab: Lab) -> Path:
+    """Write the command `on`; return the directory it is in."""
+    for host, machine in lab.hosts.items():
+        Path("/run/hosts").mkdir(exist_ok=True)
+        Path("/run/hosts", host).write_text(f"{machine.residence.thread_id}\n")
+    on = Path("/run/hosts/bin/on")
+    on.parent.mkdir()
+    on.write_text(_ON)
+    on.chmod(0o755)
+    return on.parent
 
 
 def _prompt(name: str, path: str) -> int:
     environment = {**os.environ, "PS1": rf"{name}:\w# ", "PATH": path}
-    return subprocess.run(["bash", "--norc", "--noprofile", "-i"], env=environment, check=False).returncode
+    return subprocess.run(
+        ["/bin/bash", "--norc", "--noprofile", "-i"], env=environment, check=False
+    ).returncode
 
 
 def _set_terminal_size() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lvsd.lab import kernel
 from lvsd.lab.classic import classic
 from lvsd.lab.lab import Lab
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
 
 HERE = Path(__file__).parent
 HOW = "lab tests left out, for this is no lab; run them with: lvsd lab run -- python -m pytest tests/lab"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,10 +13,12 @@ from lvsd.lab import misbehaving as m
 from lvsd.lab.classic import VIP, VIP6
 from lvsd.lab.kernel import LabError
 from lvsd.lab.lab import Lab
-from lvsd.lab.machine import Machine
 from lvsd.lab.network import Host, Network
 from lvsd.lab.services import Nginx
 from lvsd.lab.table import weights
+
+if TYPE_CHECKING:
+    from lvsd.lab.machine import Machine
 
 
 async def direct(vs1: Machine, *addresses: str, ports: tuple[int, ...] = (80, 23)) -> None:
@@ -201,6 +203,14 @@ async def test_a_program_is_ended_with_the_lab_and_a_failed_one_says_why(lab: La
         await process.saw("ready")
 
 
+def networks() -> set[str]:
+    return {path.name for path in Path("/run/netns").iterdir()}
+
+
+def commands() -> list[bytes]:
+    return [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+
+
 async def test_nothing_is_left_of_a_lab(lab: Lab) -> None:
     directory = lab.hosts["rs1"].directory
     async with asyncio.timeout(10):
@@ -209,10 +219,9 @@ async def test_nothing_is_left_of_a_lab(lab: Lab) -> None:
             lonely = other.hosts["lonely"]
             # A daemon leaves its session, and its parent.
             await lonely.run(["sh", "-c", "setsid sleep 1234 &"])
-            assert "lonely" in os.listdir("/run/netns")
-    assert "lonely" not in os.listdir("/run/netns")
-    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
-    assert b"sleep\x001234\x00" not in commands
+            assert "lonely" in networks()
+    assert "lonely" not in networks()
+    assert b"sleep\x001234\x00" not in commands()
     assert directory.exists()
     assert not lonely.directory.exists()
 
