@@ -54,8 +54,7 @@ async def _demo(text: str) -> None:
     async with Lab(classic()) as lab:
         hosts = lab.hosts
         vs1, client = hosts["vs1"], hosts["client"]
-        config = vs1.directory / "lvs_dr.conf"
-        director = await _start(vs1, config, text)
+        director = await _start(vs1, text)
         await _show_table(director)
         await _ask_both(client)
         await _kill_nginx(director, hosts["rs1"], client)
@@ -66,10 +65,9 @@ async def _demo(text: str) -> None:
         await director.stop()
 
 
-async def _start(vs1: Machine, config: Path, text: str) -> DirectorProcess:
-    config.write_text(text)
+async def _start(vs1: Machine, text: str) -> DirectorProcess:
     _say("lvsd starts on lvs_dr.conf, as configure-lvs wrote it", *text.splitlines())
-    director = await DirectorProcess.start(vs1, config)
+    director = await DirectorProcess.start(vs1, text, file=CONFIG.name)
     ready = director.found("director.ready")[0]
     _tell(
         f"ready after {ready['seconds']:.1f} s: {ready['services']} services, {ready['servers']} real servers"
@@ -144,7 +142,7 @@ async def _reload(director: DirectorProcess, text: str, client: Machine) -> None
     await asking.stop()
     _tell(f"rs3 is in; answers meanwhile: {asking.summary()}")
     _check(not asking.failures, "requests failed during the reload")
-    _check(f"{PAGES[0][:-2]}3\n" in asking.bodies(), "rs3 never answered")
+    _check(any("#3" in page for page in asking.bodies()), "rs3 never answered")
 
 
 async def _crash(director: DirectorProcess, client: Machine) -> None:

@@ -37,12 +37,13 @@ class DirectorProcess:
         self.processes: list[Process] = []
 
     @classmethod
-    async def start(cls, machine: Machine, config: str | Path, *, wrapper: Sequence[str] = ()) -> Self:
-        """Start lvsd on a file, or on a text that is put into one, and wait until it is ready."""
+    async def start(
+        cls, machine: Machine, config: str | Path, *, wrapper: Sequence[str] = (), file: str = "lvsd.yaml"
+    ) -> Self:
+        """Start lvsd on a file, or on a text that is put into `file`, and wait until it is ready."""
         if isinstance(config, str):
-            file = machine.directory / "lvsd.yaml"
-            file.write_text(config)
-            config = file
+            text, config = config, machine.directory / file
+            config.write_text(text)
         director = cls(machine, config)
         await director.begin(wrapper=wrapper)
         await director.saw("director.ready")
