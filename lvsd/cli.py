@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(status)
     status.add_argument("--log", metavar="FILE", help="the log to read, - for standard input")
     status.add_argument(
-        "--at", metavar="TIME", type=_moment, default="", help="2026-11-22T03:12:00, or 03:12"
+        "--at", metavar="TIME", type=_moment, help="2026-11-22T03:12:00, or 03:12"
     )
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(run=_status)
@@ -140,7 +140,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
     file = arguments.log if arguments.log is not None else _configured_log(arguments.config)
     with open_log(file) as lines:
-        state = fold(lines, arguments.at)
+        state = fold(lines, arguments.at or "")
     if arguments.json:
         print(json.dumps(state.to_json(), indent=2))
     else:
