@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from misbehaving import ip
 
 from lvsd.edge.probes import Probes
 
@@ -34,7 +34,7 @@ def own_network() -> Iterator[None]:
         if libc.unshare(CLONE_NEWNET) != 0:
             pytest.skip(f"no network namespace here: {os.strerror(ctypes.get_errno())}")
         try:
-            subprocess.run(["/sbin/ip", "link", "set", "lo", "up"], check=True)
+            ip("link set lo up")
             yield
         finally:
             assert libc.setns(outside.fileno(), CLONE_NEWNET) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import subprocess
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,11 @@ def saying(*pieces: bytes, after: bytes = b"", then: Behaviour = close) -> Behav
 def answering(*pieces: bytes, then: Behaviour = close) -> Behaviour:
     """Answer a request for a page with `pieces` of HTTP."""
     return saying(*pieces, after=b"\r\n\r\n", then=then)
+
+
+def ip(command: str) -> None:
+    """Run ip(8)."""
+    subprocess.run(["/sbin/ip", *command.split()], check=True)  # noqa: S603
 
 
 def page(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
