@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def run_in_kernel(argv: Sequence[str], **settings: object) -> int:
         on_host = not payload.systemd and host_has_ipvs()
         prepare(scratch, payload, on_host=on_host)
         command = _unshare(scratch) if on_host else _user_mode_linux(scratch, payload)
-        status = _run(command, scratch, payload)
+        status = _run(command, scratch, payload, on_host=on_host)
         if status is not None:
             return status
         sys.stderr.write(f"lab: the time limit of {payload.timeout:g} s is over; everything was killed\n")
@@ -76,9 +77,10 @@ def host_has_ipvs() -> bool:
 
 def _succeeds(*command: str) -> bool:
     try:
-        return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0  # noqa: S603 - ours
+        done = subprocess.run(command, capture_output=True, check=False, timeout=10)  # noqa: S603 - ours
     except (OSError, subprocess.TimeoutExpired):
         return False
+    return done.returncode == 0
 
 
 def _scratch_parent() -> str:
@@ -89,6 +91,8 @@ def _scratch_parent() -> str:
 
 def _unshare(scratch: Path) -> list[str]:
     return [
+        # The namespaces end with us, however we end.
+        "/usr/bin/setpriv", "--pdeathsig", "KILL", "--",
         "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child",
         "env", "LAB_KERNEL=host", f"LAB_SCRATCH={scratch}", str(scratch / "init"),
     ]  # fmt: skip
@@ -115,26 +119,23 @@ def _user_mode_linux(scratch: Path, payload: Payload) -> list[str]:
     ]  # fmt: skip
 
 
-def _run(command: Sequence[str], scratch: Path, payload: Payload) -> int | None:
+def _run(command: Sequence[str], scratch: Path, payload: Payload, *, on_host: bool) -> int | None:
     """Run the prepared command; return the payload's exit status, or None when its time was over."""
     log = scratch / "kernel.log"
-    on_host = command[0] == "unshare"
     with log.open("wb") as kernel_log, _terminated_by_signal(), _output(payload, on_host=on_host) as output:
         process = subprocess.Popen(  # noqa: S603 - running the caller's command is the purpose
-            # The kernel ends with us, however we end.
-            ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--", *command],
+            command,
             stdin=None if payload.interactive else subprocess.DEVNULL,
             stdout=output,
             stderr=output if on_host else kernel_log,
             env={**os.environ, "TMPDIR": str(_memory_directory(payload))},
             start_new_session=not (on_host and payload.interactive),
         )
-        try:
-            process.wait(payload.timeout)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            _kill(process)
+        with _ended_with_us(process, on_host=on_host):
+            try:
+                process.wait(payload.timeout)
+            except subprocess.TimeoutExpired:
+                return None
     return _status(scratch)
 
 
@@ -174,21 +175,32 @@ def _output(payload: Payload, *, on_host: bool) -> Iterator[int | None]:
             yield copier.stdin.fileno()
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End the kernel and what it started on the host: a session of their own, or a process namespace."""
-    with contextlib.suppress(ProcessLookupError):
-        if os.getsid(0) == _session(process.pid):
+@contextlib.contextmanager
+def _ended_with_us(process: subprocess.Popen[bytes], *, on_host: bool) -> Iterator[None]:
+    """Leave nothing of the process when the block ends or we do, killed or not."""
+    if on_host:
+        try:
+            yield
+        finally:
             process.kill()
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _session(pid: int) -> int | None:
+            process.wait()
+        return
+    # User-mode-linux is several processes, in a session of their own, and only its first hears of our death.
+    script = 'read -r line; kill -s KILL -- "-$0"'
+    watcher = subprocess.Popen(  # noqa: S603 - the number of a process of ours
+        ["/bin/sh", "-c", script, str(process.pid)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
-        return os.getsid(pid)
-    except ProcessLookupError:
-        return None
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        watcher.kill()
+        watcher.communicate()
 
 
 def _memory_directory(payload: Payload) -> Path:
@@ -205,17 +217,17 @@ def _memory_directory(payload: Payload) -> Path:
 
 @contextlib.contextmanager
 def _terminated_by_signal() -> Iterator[None]:
-    """Let SIGTERM end us in order, so that the kernel is killed and the scratch removed."""
+    """Let SIGTERM and SIGHUP end us in order, so that the kernel is killed and the scratch removed."""
 
     def leave(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    try:
-        before = signal.signal(signal.SIGTERM, leave)
-    except ValueError:  # not the main thread: whoever has that one decides
-        yield
+    if threading.current_thread() is not threading.main_thread():
+        yield  # whoever has that one decides
         return
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -65,7 +65,8 @@ def _set_terminal_size() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Control-C is for the programs at the prompt; were it ignored here, they would inherit that.
+    signal.signal(signal.SIGINT, lambda *_: None)
     if sys.stdin.isatty():
         _set_terminal_size()
     try:
