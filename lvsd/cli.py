@@ -79,9 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="the state, folded from the log")
     _add_config(status)
     status.add_argument("--log", metavar="FILE", help="the log to read, - for standard input")
-    status.add_argument(
-        "--at", metavar="TIME", type=_moment, help="2026-11-22T03:12:00, or 03:12"
-    )
+    status.add_argument("--at", metavar="TIME", type=_moment, help="2026-11-22T03:12:00, or 03:12")
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(run=_status)
 

@@ -153,9 +153,10 @@ class Daemon:
         await self._table.read()
         self._snapshots.want("start")
         self._begin(self._snapshots.run())
+        await self._settled(READY_WITHIN)
+        # The VIP comes last: who reaches it finds the services behind it.
         await self._vip_keeper.keep("config")
         self._begin(self._vip_keeper.run())
-        await self._settled(READY_WITHIN)
         self._begin(self._table.run(lambda: self._loaded.settings.ipvs.reconcile))
         self._begin(self._reloader.follow_names())
         self._begin(self._reload_when_told())
