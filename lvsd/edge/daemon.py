@@ -331,7 +331,7 @@ class Daemon:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None and not self._failure.done():
-            self._failure.set_exception(task.exception() or RuntimeError)
+            self._failure.set_exception(task.exception() or RuntimeError())
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -352,6 +352,14 @@ class Daemon:
                 loop.call_soon_threadsafe(self._report, event)
 
         logging.getLogger().handlers = [BridgeHandler(report)]
+        loop.set_exception_handler(lambda _, context: self._unhandled(context))
+
+    def _unhandled(self, context: dict[str, Any]) -> None:
+        """End lvsd, to be started anew, rather than go on with a part of it standing still."""
+        error = context.get("exception")
+        self._report(LibraryWarned(logger="asyncio", message=f"{context['message']}: {error!r}"[:1000]))
+        if isinstance(error, Exception) and not isinstance(error, OSError) and not self._failure.done():
+            self._failure.set_exception(error)
 
 
 def _freeze() -> None:
