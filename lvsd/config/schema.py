@@ -230,9 +230,7 @@ class ServiceShape(Shape):
     fwmark: FwMark | None = Field(None, description="a firewall mark, in place of an address")
     family: Family | None = Field(None, description="with fwmark: the IP version; default: ipv4")
     protocol: ProtocolName = Field(Protocol.TCP, description="the transport protocol; with an address only")
-    scheduler: Scheduler = Field(
-        "wlc", description="who gets the next connection; default: wlc, as ipvsadm's"
-    )
+    scheduler: Scheduler = Field("wlc", description="who gets the next connection; the default is ipvsadm's")
     scheduler_flags: list[SchedulerFlag] = Field([], description="settings of the schedulers sh and mh")
     ops: Flag = Field(default=False, description="UDP: schedule each packet by itself")
     persistence: PersistenceOrTime | None = Field(
@@ -281,8 +279,12 @@ def endpoint_of(item: Endpoint | RealServerShape) -> tuple[Endpoint, int]:
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of the configuration, for editors."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **DocumentShape.model_json_schema(),
-        "title": "lvsd.yaml",
-    }
+    document = _without_titles(DocumentShape.model_json_schema())
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "lvsd.yaml", **document}
+
+
+def _without_titles(part: Any) -> Any:  # noqa: ANN401 - a schema is anything
+    """Leave out the titles that pydantic makes of the names of settings and classes."""
+    if isinstance(part, dict):
+        return {key: _without_titles(inner) for key, inner in part.items() if key != "title"}
+    return [_without_titles(inner) for inner in part] if isinstance(part, list) else part

@@ -15,7 +15,8 @@ _OTHERS_SAY = {
     "masq": "nat", "masquerade": "nat", "gate": "dr", "route": "dr", "dsr": "dr", "ipip": "tun",
     "persistence_timeout": "persistence", "persistent": "persistence", "sticky": "persistence",
     "backends": "real_servers", "real": "real_servers", "fallback": "sorry_server", "tunnel": "tun",
-    "virtual": "virtual_services", "quiescent": "quiesce", "inhibit_on_failure": "on_failure", "mark": "fwmark", "connect": "tcp",
+    "virtual": "virtual_services", "quiescent": "quiesce", "inhibit_on_failure": "on_failure",
+    "mark": "fwmark", "connect": "tcp",
 }  # fmt: skip
 """What the settings and values are called elsewhere."""
 
