@@ -139,13 +139,20 @@ class Daemon:
         )
         if self._trouble:
             self._report(StateLost(file=str(self._state_file), reason=self._trouble))
-        async with self._links:
-            try:
-                await self._start()
-                await self._until_stopped()
-                await self._withdraw()
-            finally:
-                await self._end()
+        try:
+            await self._follow_links()
+            await self._start()
+            await self._until_stopped()
+            await self._withdraw()
+        finally:
+            await self._end()
+
+    async def _follow_links(self) -> None:
+        """Follow the director's own interfaces; without them every failure is taken for the server's."""
+        try:
+            await self._links.start()
+        except KernelError as error:
+            self._report(LibraryWarned(logger="lvsd.edge.links", message=str(error)))
 
     async def _start(self) -> None:
         await self._reloader.apply(self._path, self._loaded)
@@ -192,6 +199,7 @@ class Daemon:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._prober.close()
         await self._probes.close()
+        await self._links.close()
 
     def _feed(self, step: Callable[[Instant], list[Effect]]) -> None:
         """Give the director something to decide, with the time of now, and carry out what it decides."""

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 QUEUE_LIMIT: Final = 32 << 20
 """Bytes that may wait to be written; what comes while they are full is dropped, and counted."""
 
+LINES_AT_ONCE: Final = 500
+"""Lines written by one system call: those that wait, but no more than some 100 KiB."""
+
 RETRY_AFTER: Final[Seconds] = 1.0
 CLOSE_WITHIN: Final[Seconds] = 5.0
 _RANKS: Final = {level: rank for rank, level in enumerate(Level)}
@@ -149,19 +152,33 @@ class _Outlet:
 
     def _work(self) -> None:
         while True:
-            item = self._lines.get()
-            if item is None:
+            lines, other = self._take()
+            self._write(b"".join(lines))
+            if isinstance(other, _Reopen):
+                self._let_go()
+                self._descriptor = other.descriptor
+            elif other is None:
+                self._let_go()
                 return
-            if isinstance(item, _Reopen):
-                if self._descriptor > sys.stderr.fileno():
-                    os.close(self._descriptor)
-                self._descriptor = item.descriptor
-            else:
-                self._write(item)
 
-    def _write(self, line: bytes) -> None:
-        """Write the whole of `line`, however long it takes: a line is never torn, later ones wait or go."""
-        rest = memoryview(line)
+    def _take(self) -> tuple[list[bytes], _Reopen | _More | None]:
+        """Wait for something to do; return the lines that wait, and what comes after them."""
+        lines: list[bytes] = []
+        item = self._lines.get()
+        while isinstance(item, bytes):
+            lines.append(item)
+            if len(lines) >= LINES_AT_ONCE or self._lines.empty():
+                return lines, MORE
+            item = self._lines.get()
+        return lines, item
+
+    def _let_go(self) -> None:
+        if self._descriptor > sys.stderr.fileno():
+            os.close(self._descriptor)
+
+    def _write(self, lines: bytes) -> None:
+        """Write `lines` whole, however long it takes: none is ever torn, later ones wait or go."""
+        rest = memoryview(lines)
         while rest:
             try:
                 done = os.write(self._descriptor, rest)
@@ -171,7 +188,7 @@ class _Outlet:
                 continue
             self._written += done
             rest = rest[done:]
-        self.trouble = ""
+            self.trouble = ""
 
     def _complain(self, error: OSError) -> None:
         trouble = error.strerror or str(error)
@@ -179,6 +196,13 @@ class _Outlet:
             self.trouble = trouble
             where = self._file or "standard output"
             print(f"lvsd: the log cannot be written to {where}: {trouble}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+class _More:
+    """Comes after lines where nothing else does."""
+
+
+MORE: Final = _More()
 
 
 class _Reopen:

@@ -1,0 +1,64 @@
+"""What lvsd owns is known after a crash; a damaged file says why and costs nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lvsd.config.model import DirectorAddress
+from lvsd.edge import state_file
+from lvsd.ipvs.ledger import Owned
+from lvsd.model import Address, FirewallMark, Protocol, ServerKey, VirtualAddress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROWS: state_file.OwnedRows = {
+    VirtualAddress(Protocol.TCP, Address.parse("192.168.0.101"), 80): Owned(
+        "www", {ServerKey(Address.parse("192.168.0.3"), 80): "rs1"}
+    ),
+    VirtualAddress(Protocol.UDP, Address.parse("2001:db8::1"), 53): Owned("dns", {}),
+    FirewallMark(7, 6): Owned("marked", {ServerKey(Address.parse("2001:db8::3"), 0): "rs3"}),
+}
+ADDRESS = DirectorAddress(Address.parse("192.168.0.101"), 24, "eth0", "eth0:101")
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "run" / "state.json"
+    state_file.write(file, state_file.freeze(ROWS), [ADDRESS])
+    assert state_file.read(file) == state_file.Remembered(ROWS, (ADDRESS,))
+    assert [path.name for path in file.parent.iterdir()] == ["state.json"]
+
+
+def test_a_missing_file_is_no_trouble(tmp_path: Path) -> None:
+    assert state_file.read(tmp_path / "state.json") == state_file.Remembered({}, ())
+
+
+@pytest.mark.parametrize(
+    ("content", "trouble"),
+    [
+        (b"", "damaged"),
+        (b"\0" * 100, "damaged"),
+        (b'{"version":1,"services":[', "damaged"),
+        (b'{"version":1,"services":[{"name":"www"}],"addresses":[]}', "damaged"),
+        (b'{"version":2}', "of version 2, not 1"),
+        (b"[]", "damaged"),
+        (b'{"version":1,"services":[{"protocol":"tcp","address":"x","port":1}],"addresses":[]}', "damaged"),
+    ],
+)
+def test_a_damaged_file_says_so_and_holds_nothing(tmp_path: Path, content: bytes, trouble: str) -> None:
+    file = tmp_path / "state.json"
+    file.write_bytes(content)
+    remembered = state_file.read(file)
+    assert (remembered.rows, remembered.addresses) == ({}, ())
+    assert trouble in remembered.trouble
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    state_file.write(file, state_file.freeze(ROWS), [])
+    file.with_suffix(".new").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        state_file.write(file, [], [])
+    assert state_file.read(file).rows == ROWS
