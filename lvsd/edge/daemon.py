@@ -126,6 +126,7 @@ class Daemon:
         self._timer: asyncio.TimerHandle | None = None
         self._stop_reason = ""
         self._verdicts_changed = True
+        self._rejected = False
 
     async def run(self) -> None:
         """Run until told to stop; raise what goes wrong in lvsd itself, so that it is restarted."""
@@ -274,7 +275,9 @@ class Daemon:
                 raise _log_error(self._path, loaded, error) from None
         except (ConfigError, OSError) as error:
             self._report(_rejected(self._path, error))
+            self._rejected = True
             return
+        self._rejected = False
         self._loaded = loaded
         self._director.level = loaded.settings.log.level
         self._snapshots.name = loaded.settings.director
@@ -320,7 +323,9 @@ class Daemon:
     def _status(self) -> str:
         watched = self._director.roster.watched.values()
         up = sum(each.finding.verdict is Verdict.UP for each in watched)
-        return f"{len(self._director.services)} virtual services, {up} of {len(watched)} probed servers up"
+        rejected = "; the last reload was rejected" if self._rejected else ""
+        services = len(self._director.services)
+        return f"{services} virtual services, {up} of {len(watched)} probed servers up{rejected}"
 
     def _ready(self) -> DirectorReady:
         ledger = self._director.ledger
