@@ -17,6 +17,9 @@ MOST_MISTAKES = 500
 MOST_NOTES = 100
 """More than anybody reads at once, and few enough to be passed on and logged without delay."""
 
+ENOUGH = 1000
+"""After so many mistakes nothing is looked at any more."""
+
 Path: TypeAlias = tuple[str | int, ...]
 """The way to a value: `("virtual_services", "web", "real_servers", 2, "weight")`."""
 
@@ -83,6 +86,8 @@ class Findings:
     def mistake(self, path: Path, message: str, *, key: bool = False) -> None:
         """Keep that the value at `path` (with `key`: its key) cannot be used."""
         self.mistakes.append(Mistake(self.merged.place(path, key=key), spell(path), message))
+        if len(self.mistakes) >= ENOUGH:
+            self.raise_mistakes()
 
     def note(self, path: Path, message: str) -> None:
         """Keep a remark on the value at `path`; after the hundredth they are no longer kept."""
@@ -98,7 +103,7 @@ class Findings:
 def in_order(mistakes: list[Mistake], files: list[str]) -> list[Mistake]:
     """Return `mistakes` without repetitions, sorted by place, the files in the order they were read.
 
-    Of thousands the first are returned, and how many more there are.
+    Of very many the first are returned, and how many more there are.
     """
     rank = {file: number for number, file in enumerate(files)}
 
@@ -109,7 +114,8 @@ def in_order(mistakes: list[Mistake], files: list[str]) -> list[Mistake]:
     ordered = sorted(dict.fromkeys(mistakes), key=reading_order)
     if len(ordered) <= MOST_MISTAKES:
         return ordered
-    more = f"and {len(ordered) - MOST_MISTAKES:,} more mistakes"
+    count = f"{len(ordered) - MOST_MISTAKES:,}" if len(ordered) < ENOUGH else "many"
+    more = f"and {count} more mistakes"
     return [*ordered[:MOST_MISTAKES], Mistake(Place(files[0]), "", more)]
 
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lvsd.config import values
+from lvsd.config.document import MOST_MISTAKES, MOST_NOTES
 from lvsd.config.model import Note
 from lvsd.config.words import did_you_mean, one_of, shown
-from lvsd.errors import Mistake, Place
+from lvsd.errors import ConfigError, Mistake, Place
 from lvsd.model import SCHEDULERS
 
 if TYPE_CHECKING:
@@ -220,6 +221,9 @@ class _Reader:
 
     def _wrong(self, word: Word, keyword: str, message: str) -> None:
         self.said.mistakes.append(Mistake(Place(self.file, *word.at), keyword, message))
+        if len(self.said.mistakes) > MOST_MISTAKES:
+            raise ConfigError(self.said.mistakes)
 
     def _note(self, keyword: Word, message: str) -> None:
-        self.said.notes.append(Note(Place(self.file, *keyword.at), keyword.text, message))
+        if len(self.said.notes) < MOST_NOTES:
+            self.said.notes.append(Note(Place(self.file, *keyword.at), keyword.text, message))

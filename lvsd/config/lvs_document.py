@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lvsd.config import lvs_conf
@@ -40,24 +41,24 @@ def _address(vip: Vip) -> dict[str, Tree]:
 
 
 def _services(said: LvsConf) -> Iterator[tuple[str, Tree]]:
-    names: set[str] = set()
+    taken: Counter[str] = Counter()
     for vip in said.vips:
+        ending = "" if vip is said.vips[0] else f"-{vip.address.text}"
         for line in said.services if said.forward else ():
-            name = _name(line, names) if vip is said.vips[0] else _name(line, names, f"-{vip.address.text}")
-            names.add(name)
-            yield name, _service(said, vip, line)
+            yield _name(line, ending, taken), _service(said, vip, line)
 
 
-def _name(line: ServiceLine, taken: set[str], ending: str = "") -> str:
+def _name(line: ServiceLine, ending: str, taken: Counter[str]) -> str:
     """Return the port's name, with the protocol where that is needed to tell two services apart."""
     port, protocol = line.port.text, line.protocol.text
-    wanted = f"{protocol}-{port}{ending}" if port.isdecimal() else f"{port}{ending}"
-    if wanted in taken:
-        wanted = f"{port}-{protocol}{ending}"
-    number = 2
-    while wanted in taken:
-        wanted, number = f"{port}-{protocol}-{number}{ending}", number + 1
-    return wanted
+    names = (
+        [f"{port}-{protocol}{ending}"]
+        if port.isdecimal()
+        else [f"{port}{ending}", f"{port}-{protocol}{ending}"]
+    )
+    name = next((name for name in names if not taken[name]), names[-1])
+    taken[name] += 1
+    return name if taken[name] == 1 else f"{name}-{taken[name]}"
 
 
 def _service(said: LvsConf, vip: Vip, line: ServiceLine) -> dict[str, Tree]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 import yaml
 
-from lvsd.config.document import BEGIN, Document, Mark, Marks, spell
+from lvsd.config.document import BEGIN, MOST_MISTAKES, Document, Mark, Marks, spell
 from lvsd.config.words import shown
 from lvsd.errors import ConfigError, Mistake, Place
 
@@ -180,6 +180,8 @@ class _Builder:
             path = spell((*(around.part for around in self.stack[1:]), key))
             problem = f"is given twice, first on line {self.marks.keys[key][0]}"
             self.mistakes.append(Mistake(Place(self.file, *at), path, problem))
+            if len(self.mistakes) > MOST_MISTAKES:
+                raise ConfigError(self.mistakes)
         self.marks.keys.setdefault(key, at)
         self.key = key
 

@@ -10,6 +10,7 @@ import gc
 import glob
 import os
 import resource
+import signal
 import stat
 import sys
 from pathlib import Path
@@ -112,7 +113,15 @@ def _failure(path: str, message: str) -> ConfigError:
 
 
 def _ended(status: int) -> str:
-    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    match -status:
+        case signal.SIGXCPU:
+            return f"took more than {TIME_LIMIT:.0f} s"
+        case signal.SIGKILL:
+            return "was killed, perhaps because this host is short of memory"
+        case number if number > 0:
+            return f"was killed by signal {number}"
+        case _:
+            return f"ended with status {status}"
 
 
 def _open_at_once(path: str, flags: int) -> int:

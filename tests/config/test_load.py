@@ -370,12 +370,18 @@ def test_missing_file_is_a_mistake(names: FakeNames) -> None:
     assert str(caught.value) == "/etc/lvsd/lvsd.yaml:0:0: does not exist"
 
 
-def test_thousands_of_mistakes_are_cut_and_counted(loads: Loads) -> None:
+def test_thousands_of_mistakes_end_the_search(loads: Loads) -> None:
     lines = "".join(f"  s{number}: {{address: x, real_servers: []}}\n" for number in range(2000))
     with pytest.raises(ConfigError) as caught:
         loads(f"virtual_services:\n{lines}")
     assert len(caught.value.mistakes) == MOST_MISTAKES + 1
-    assert str(caught.value.mistakes[-1]) == "lvsd.yaml:0:0: and 1,500 more mistakes"
+    assert str(caught.value.mistakes[-1]) == "lvsd.yaml:0:0: and many more mistakes"
+
+
+def test_hundreds_of_mistakes_are_cut_and_counted(loads: Loads) -> None:
+    lines = "".join(f"  s{number}: {{address: x, real_servers: []}}\n" for number in range(700))
+    with pytest.raises(ConfigError, match=r"\nlvsd.yaml:0:0: and 200 more mistakes$"):
+        loads(f"virtual_services:\n{lines}")
 
 
 def test_thousands_of_notes_are_cut(loads: Loads) -> None:

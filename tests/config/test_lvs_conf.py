@@ -84,7 +84,7 @@ def test_initial_state_says_whether_servers_start_in_the_table(
 
 def test_services_are_named_by_their_ports(loads: Loads) -> None:
     config, _ = loads(f"{HEAD}SERVICE=t domain rr rs1\nSERVICE=u domain rr rs1\nSERVICE=t 8080 rr rs1\n")
-    assert service_names(config) == ["domain", "domain-udp", "tcp-8080"]
+    assert service_names(config) == ["domain", "domain-udp", "8080-tcp"]
     assert [type(service.check) for service in config.services] == [TcpCheck, type(None), TcpCheck]
 
 
