@@ -37,11 +37,13 @@ install_packages() {
     # Packages start and enable their services through these programs, and here nothing may listen.
     stubs=$(mktemp -d)
     trap 'rm -rf "$stubs"' EXIT
-    for program in invoke-rc.d update-rc.d deb-systemd-invoke deb-systemd-helper; do
+    for program in invoke-rc.d update-rc.d deb-systemd-invoke deb-systemd-helper update-inetd; do
         printf '#!/bin/sh\nexit 0\n' >"$stubs/$program"
         chmod 755 "$stubs/$program"
     done
-    chmod 755 "$stubs"
+    # telnetd-ssl asks for the full name of this machine, and gives up when it has none.
+    printf '#!/bin/sh\n/bin/hostname "$@" 2>/dev/null || echo localhost\n' >"$stubs/hostname"
+    chmod 755 "$stubs" "$stubs/hostname"
     say "reading the package lists"
     $as_root apt-get update -qq
     say "installing $*"
