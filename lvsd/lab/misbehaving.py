@@ -80,7 +80,8 @@ class MisbehavingServer:
         self.accepted = 0
         self._machine = machine
         self._behaviour: Behaviour = Refuse()
-        self._listener: asyncio.Task[None] | None = None
+        self._listening: socket.socket | None = None
+        self._turning = asyncio.Lock()
         self._flapping: asyncio.Task[None] | None = None
         self._conversations: set[asyncio.Task[None]] = set()
 
@@ -105,29 +106,38 @@ class MisbehavingServer:
         while True:
             for behaviour in (other, one):
                 await asyncio.sleep(period)
-                await self._turn(behaviour)
+                await asyncio.shield(self._turn(behaviour))  # a half-made listener would be lost
 
     async def _turn(self, behaviour: Behaviour) -> None:
-        self._behaviour = behaviour
-        if isinstance(behaviour, Refuse):
-            await _cancel(self._listener)
-            self._listener = None
-        elif self._listener is None:
-            listening = await self._machine.do(_listen, self.port)
-            self._listener = asyncio.create_task(self._accept(listening))
+        async with self._turning:
+            await self._become(behaviour)
 
-    async def _accept(self, listening: socket.socket) -> None:
+    async def _become(self, behaviour: Behaviour) -> None:
+        self._behaviour = behaviour
         loop = asyncio.get_running_loop()
-        with listening:
-            while True:
-                link, _ = await loop.sock_accept(listening)
-                self.accepted += 1
-                task = asyncio.create_task(self._converse(link))
-                self._conversations.add(task)
-                task.add_done_callback(self._conversations.discard)
+        if isinstance(behaviour, Refuse):
+            if self._listening is not None:
+                loop.remove_reader(self._listening)
+                self._listening.close()
+                self._listening = None
+        elif self._listening is None:
+            self._listening = await self._machine.do(_listen, self.port)
+            loop.add_reader(self._listening, self._accept, self._listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        try:
+            link, _ = listening.accept()
+        except BlockingIOError:  # whoever knocked is gone
+            return
+        link.settimeout(0)
+        self.accepted += 1
+        task = asyncio.create_task(self._converse(link))
+        self._conversations.add(task)
+        task.add_done_callback(self._conversations.discard)
+        task.add_done_callback(lambda _: link.close())  # one cancelled at once never began
 
     async def _converse(self, link: socket.socket) -> None:
-        with link, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
             await _answer(link, self._behaviour)
 
 
