@@ -14,7 +14,7 @@ import sysconfig
 import time
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lvsd.lab.table import parse_table, weights
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lvsd.lab.table import TableKey
 
-    Weights = dict[TableKey, dict[tuple[str, int], int]]
+Weights: TypeAlias = "dict[TableKey, dict[tuple[str, int], int]]"
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "systemd"
@@ -120,7 +120,6 @@ def install() -> None:
     _build_network()
     CONFIG.parent.mkdir()
     CONFIG.write_text(CONFIG_TEXT)
-    run("systemctl", "daemon-reload")
 
 
 def _cover() -> None:
@@ -186,6 +185,12 @@ def journal(*words: str) -> list[dict[str, Any]]:
     """Return lvsd's own lines in the journal."""
     text = run("journalctl", "--unit=lvsd", "--output=cat", "--no-pager", "--quiet", *words)
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def messages(identifier: str) -> list[str]:
+    """Return what a program said of or for the unit."""
+    filters = ("--unit=lvsd", f"--identifier={identifier}", "--output=cat", "--no-pager", "--quiet")
+    return run("journalctl", *filters).splitlines()
 
 
 def _why(argv: tuple[str, ...]) -> str:

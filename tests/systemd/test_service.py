@@ -2,18 +2,59 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import orjson
 import pytest
 from installed import (
     BOTH_UP,
     CONFIG,
     CONFIG_TEXT,
+    RS1,
+    RS2,
+    SHIPPED,
+    STATE,
+    VIP,
+    WWW,
+    Weights,
+    events,
     install,
+    journal,
+    last_moment,
+    main_pid,
+    messages,
     page,
     run,
     show,
+    status,
     table,
     until,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SECOND_SERVICE = """\
+  other:
+    address: 192.168.0.101:8080
+    forward: nat
+    scheduler: wlc
+    check: none
+    real_servers: [{address: 192.168.0.3:80, weight: 3}]
+"""
+WITH_SECOND = {**BOTH_UP, ("TCP", VIP, 8080): {(RS1, 80): 3}}
+BROKEN = CONFIG_TEXT.replace("scheduler: rr", "scheduler: rrr")
+BROKEN_LINE = BROKEN.splitlines().index("    scheduler: rrr") + 1
+REMOVE_ON_STOP = f"{CONFIG_TEXT}ipvs: {{on_stop: remove}}\n"
+START_WITHIN = 20.0
+"""Seconds for a start in the lab, where the imports alone take three."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,15 +64,260 @@ def _installed() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _running() -> None:
+def _running(_installed: None) -> None:
     """Before each test lvsd runs with its first configuration, and both servers are up."""
     if CONFIG.read_text() != CONFIG_TEXT or show("SubState") != ["running"]:
         CONFIG.write_text(CONFIG_TEXT)
         run("systemctl", "restart", "lvsd")
     until(lambda: table() == BOTH_UP)
+    until(lambda: show("StatusText") == ["1 virtual services, 2 of 2 probed servers up"])
+
+
+def test_the_unit_is_free_of_mistakes() -> None:
+    assert run("systemd-analyze", "verify", "/etc/systemd/system/lvsd.service") == ""
+
+
+def test_the_exposure_is_at_most_two() -> None:
+    told = run("systemd-analyze", "security", "--no-pager", "lvsd.service")
+    overall = re.search(r"Overall exposure level for lvsd.service: ([0-9.]+)", told)
+    assert overall is not None
+    assert float(overall[1]) <= 2.0, told
 
 
 def test_the_start_is_over_when_the_director_is_ready() -> None:
     assert show("ActiveState", "SubState", "Result") == ["active", "running", "success"]
-    until(lambda: show("StatusText") == ["1 virtual services, 2 of 2 probed servers up"])
+    (ready,) = [each for each in _this_run() if each["event"] == "director.ready"]
+    active_at = run("systemctl", "show", "lvsd", "--property=ActiveEnterTimestamp", "--timestamp=us+utc")
+    assert f"{active_at.split()[1]}T{active_at.split()[2]}Z" >= ready["ts"]
     assert sorted(page() for _ in range(2)) == ["I am rs1\n", "I am rs2\n"]
+
+
+def test_it_has_its_own_user_and_just_two_capabilities() -> None:
+    told = dict(line.split(":\t") for line in Path(f"/proc/{main_pid()}/status").read_text().splitlines())
+    wanted = (1 << 12) | (1 << 13)  # CAP_NET_ADMIN and CAP_NET_RAW of linux/capability.h
+    assert {int(told[each], 16) for each in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {wanted}
+    assert set(told["Uid"].split()) == {str(pwd.getpwnam("lvsd").pw_uid)}
+    assert told["NoNewPrivs"] == "1"
+    assert told["Seccomp"] == "2"
+    assert show("OOMScoreAdjust", "LimitNOFILE", "CPUWeight") == ["-800", "65536", "500"]
+
+
+def test_without_its_capability_it_says_what_it_lacks() -> None:
+    bare = ["setpriv", "--reuid=lvsd", "--regid=lvsd", "--clear-groups", "--bounding-set=-all"]
+    told = run(*bare, "lvsd", "run", check=False)
+    assert "CAP_NET_ADMIN" in told
+    assert "Traceback" not in told
+
+
+def test_the_sysctls_and_modules_are_the_kernels() -> None:
+    for line in (SHIPPED / "sysctl.d/lvsd.conf").read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, value = line.split(" = ")
+            assert Path("/proc/sys", name.replace(".", "/")).read_text().strip() == value
+    for line in (SHIPPED / "modules-load.d/lvsd.conf").read_text().splitlines():
+        assert line.startswith("#") or Path("/sys/module", line).is_dir()
+
+
+def test_a_reload_puts_a_new_file_in_force() -> None:
+    pid, before = main_pid(), last_moment()
+    CONFIG.write_text(CONFIG_TEXT + SECOND_SERVICE)
+    run("systemctl", "reload", "lvsd")
+    until(lambda: table() == WITH_SECOND)
+    until(lambda: show("StatusText") == ["2 virtual services, 2 of 2 probed servers up"])
+    assert show("ActiveState", "SubState") == ["active", "running"]
+    assert [each["added"] for each in events("config.loaded", before)] == [1]
+    CONFIG.write_text(CONFIG_TEXT)
+    run("systemctl", "reload", "lvsd")
+    until(lambda: table() == BOTH_UP)
+    assert main_pid() == pid
+
+
+def test_a_reload_of_a_broken_file_leaves_all_as_it_is() -> None:
+    pid, before = main_pid(), last_moment()
+    CONFIG.write_text(BROKEN)
+    run("systemctl", "reload", "lvsd")
+    (rejected,) = until(lambda: events("config.rejected", before))
+    assert rejected["count"] == 1
+    assert rejected["mistakes"][0].startswith(f"{CONFIG}:{BROKEN_LINE}:16: virtual_services.www.scheduler: ")
+    assert [each["event"] for each in journal("--priority=err") if each["ts"] > before] == ["config.rejected"]
+    assert table() == BOTH_UP
+    until(lambda: "the last reload was rejected" in show("StatusText")[0])
+    CONFIG.write_text(CONFIG_TEXT)
+    run("systemctl", "reload", "lvsd")
+    until(lambda: "rejected" not in show("StatusText")[0])
+    assert show("ActiveState", "SubState") == ["active", "running"]
+    assert main_pid() == pid
+
+
+def test_it_returns_from_kill_9_and_no_row_moves() -> None:
+    until(lambda: len(orjson.loads(STATE.read_bytes())["services"]) == 1)
+    remembered = STATE.read_bytes()
+    with Repeated(table) as tables, Repeated(page) as pages:
+        killed_at = _kill(signal.SIGKILL)
+        until(lambda: _started_at() > killed_at, START_WITHIN)
+        assert _started_at() - killed_at < 4.0  # the lab's processor is busy with the two threads
+        until(lambda: show("SubState") == ["running"], START_WITHIN)
+        until(lambda: events("health.changed", _this_run()[0]["ts"], new="up")[1:])
+    assert tables.different() == [BOTH_UP]
+    assert set(pages.different()) == {"I am rs1\n", "I am rs2\n"}
+    assert len(tables.results) > 100
+    assert STATE.read_bytes() == remembered
+    assert not _changes(_this_run())
+
+
+def test_the_watchdog_ends_a_loop_that_stands_still() -> None:
+    before, moment = int(show("NRestarts")[0]), last_moment()
+    with Repeated(table) as tables:
+        stopped_at = _kill(signal.SIGSTOP)
+        until(lambda: _started_at() > stopped_at, START_WITHIN)
+        assert 2.0 < _started_at() - stopped_at < 8.0
+        until(lambda: show("SubState") == ["running"], START_WITHIN)
+    assert int(show("NRestarts")[0]) == before + 1
+    assert tables.different() == [BOTH_UP]
+    assert any("Watchdog timeout" in line for line in messages("systemd"))
+    assert any("daemon.py" in line and line.endswith("in run") for line in messages("lvsd")), "where it stood"
+    assert events("director.started", moment)
+
+
+def test_a_stop_leaves_rows_and_vips_and_a_start_adopts_them() -> None:
+    moment = last_moment()
+    with Repeated(table) as tables:
+        run("systemctl", "stop", "lvsd")
+        assert show("ActiveState", "Result") == ["inactive", "success"]
+        assert [each["rows"] for each in events("director.stopped", moment)] == ["kept"]
+        assert f"{VIP}/24" in run("ip", "-brief", "address", "show", "dev", "eth0")
+        assert STATE.exists()
+        assert STATE.parent.owner() == "lvsd"
+        run("systemctl", "start", "lvsd")
+    assert tables.different() == [BOTH_UP]
+    assert not _changes(_this_run())
+
+
+def test_a_stop_removes_what_the_configuration_says_is_to_go() -> None:
+    moment = last_moment()
+    CONFIG.write_text(REMOVE_ON_STOP)
+    run("systemctl", "reload", "lvsd")
+    until(lambda: events("config.loaded", moment))
+    until(lambda: show("SubState") == ["running"])
+    run("systemctl", "stop", "lvsd")
+    assert show("ActiveState", "Result") == ["inactive", "success"]
+    assert [each["rows"] for each in events("director.stopped", moment)] == ["removed"]
+    assert table() == {}
+    assert VIP not in run("ip", "-brief", "address", "show", "dev", "eth0")
+    assert '"in_table": true' not in status("--json")
+
+
+def test_the_journal_has_priorities_and_only_a_loss_is_a_warning() -> None:
+    moment = last_moment()
+    run("systemctl", "stop", "web@rs1")
+    until(lambda: table() == {WWW: {(RS2, 80): 1}})
+    until(lambda: show("StatusText") == ["1 virtual services, 1 of 2 probed servers up"])
+    run("systemctl", "start", "web@rs1")
+    until(lambda: table() == BOTH_UP)
+    until(lambda: events("server.added", moment))
+    warnings = [each for each in journal("--priority=warning") if each["ts"] > moment]
+    assert [(each["event"], each["server"], each["new"]) for each in warnings] == [
+        ("health.changed", f"{RS1}:80", "down")
+    ]
+    told = [each["event"] for each in journal("--priority=info") if each["ts"] > moment]
+    assert told == ["health.changed", "server.removed", "health.changed", "server.added"]
+
+
+def test_the_status_out_of_the_journal_is_the_kernels_table() -> None:
+    assert _weights_told() == table()
+    run("systemctl", "stop", "web@rs2")
+    until(lambda: table() == {WWW: {(RS1, 80): 1}})
+    until(lambda: _weights_told() == table())
+    text = status()
+    assert "TCP  192.168.0.101:80 rr\n  -> 192.168.0.3:80 " in text
+    assert re.search(r"www +192\.168\.0\.4:80 +down +no row +connection refused", text)
+    run("systemctl", "start", "web@rs2")
+
+
+def test_an_invalid_file_at_the_start_is_tried_again_but_not_in_a_rush() -> None:
+    CONFIG.write_text(BROKEN)
+    with Repeated(table) as tables:
+        assert "failed" in run("systemctl", "restart", "lvsd", check=False)
+        failed_at = int(show("ExecMainExitTimestampMonotonic")[0]) / 1e6
+        CONFIG.write_text(CONFIG_TEXT)
+        assert any(line.startswith(f"{CONFIG}:{BROKEN_LINE}:16: ") for line in messages("lvsd"))
+        until(lambda: show("SubState") == ["running"], START_WITHIN)
+        assert _started_at() - failed_at > 3.0
+    assert tables.different() == [BOTH_UP]
+
+
+class Repeated:
+    """Calls `ask` again and again in a thread of its own, and keeps what came of it."""
+
+    def __init__(self, ask: Callable[[], Any]) -> None:
+        self.results: list[Any] = []
+        self._ask = ask
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._repeat, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(10.0)
+
+    def different(self) -> list[Any]:
+        """Return each result once, in the order they first came."""
+        found: list[Any] = []
+        for result in self.results:
+            if result not in found:
+                found.append(result)
+        return found
+
+    def _repeat(self) -> None:
+        while not self._over.wait(0.005):
+            try:
+                self.results.append(self._ask())
+            except OSError as error:
+                self.results.append(f"{error!r}")
+
+
+def _kill(number: signal.Signals) -> float:
+    """Send a signal to lvsd; return when, in seconds since the boot."""
+    pid = main_pid()
+    now = time.monotonic()
+    os.kill(pid, number)
+    return now
+
+
+def _started_at() -> float:
+    return int(show("ExecMainStartTimestampMonotonic")[0]) / 1e6
+
+
+def _this_run() -> list[dict[str, Any]]:
+    """Return the lines of the latest run."""
+    lines = journal()
+    return [each for each in lines if each["run"] == lines[-1]["run"]]
+
+
+def _changes(lines: list[dict[str, Any]]) -> list[str]:
+    """Return the changes of the table and of VIPs among the lines; what is adopted is none."""
+    kinds = ("server.", "service.", "address.")
+    return [each["event"] for each in lines if each["event"].startswith(kinds) and each["cause"] != "adopted"]
+
+
+def _weights_told() -> Weights:
+    """Return the table that `lvsd status --json` tells."""
+    told = orjson.loads(status("--json"))
+    assert told["complete"]
+    return {
+        ("TCP", *_place(service["address"])): {
+            _place(server): row["weight"]
+            for server, row in service["real_servers"].items()
+            if row["in_table"]
+        }
+        for service in told["virtual_services"].values()
+        if service["in_table"]
+    }
+
+
+def _place(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
