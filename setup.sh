@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 
 # The lab: its kernel, its tools, and the real servers that run in it.
 packages="user-mode-linux kmod mount util-linux iproute2 procps ipvsadm tcpdump systemd dbus
-    nginx-light openbsd-inetd telnetd-ssl telnet login keepalived ca-certificates"
+    nginx-light openbsd-inetd inetutils-telnetd telnet login keepalived ca-certificates"
 python=${PYTHON:-python3}
 
 say() {
@@ -22,7 +22,12 @@ missing_packages() {
     command -v "$python" >/dev/null || echo python3
     "$python" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
     for package in $packages; do
-        echo "$installed" | grep -qx "$package installed" || echo "$package"
+        case $package in
+        # The two exclude each other, and either does.
+        inetutils-telnetd) alternatives='\(inetutils-telnetd\|telnetd-ssl\)' ;;
+        *) alternatives=$package ;;
+        esac
+        echo "$installed" | grep -qx "$alternatives installed" || echo "$package"
     done
 }
 
@@ -41,9 +46,7 @@ install_packages() {
         printf '#!/bin/sh\nexit 0\n' >"$stubs/$program"
         chmod 755 "$stubs/$program"
     done
-    # telnetd-ssl asks for the full name of this machine, and gives up when it has none.
-    printf '#!/bin/sh\n/bin/hostname "$@" 2>/dev/null || echo localhost\n' >"$stubs/hostname"
-    chmod 755 "$stubs" "$stubs/hostname"
+    chmod 755 "$stubs"
     say "reading the package lists"
     $as_root apt-get update -qq
     say "installing $*"
@@ -53,7 +56,7 @@ install_packages() {
 
 if command -v dpkg-query >/dev/null; then
     # shellcheck disable=SC2086 # the list is words
-    installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' $packages 2>/dev/null || true)
+    installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' $packages telnetd-ssl 2>/dev/null || true)
     missing=$(missing_packages)
     # shellcheck disable=SC2086
     [ -z "$missing" ] || install_packages $missing

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 
 class Service(Protocol):
@@ -42,20 +42,27 @@ class Nginx:
 
 @dataclass(frozen=True, slots=True)
 class Telnetd:
-    """The telnet server of Debian's telnetd-ssl behind openbsd-inetd: a client reaches `login:`."""
+    """The telnet server of Debian's inetutils-telnetd behind openbsd-inetd: a client reaches `login:`.
+
+    That of telnetd-ssl serves too, but only for root, whose certificate it wants to read.
+    """
 
     port: int = 23
     name: str = "telnetd"
 
     def prepare(self, directory: Path) -> Sequence[str]:
         """Write inetd.conf."""
-        server = "root /usr/sbin/in.telnetd in.telnetd -L /bin/login"
-        lines = [f"{self.port} stream {protocol} nowait {server}\n" for protocol in ("tcp", "tcp6")]
+        server = next((line for path, line in _TELNETD.items() if Path(path).exists()), "")
+        lines = [f"{self.port} stream {protocol} nowait root {server}\n" for protocol in ("tcp", "tcp6")]
         (directory / "inetd.conf").write_text("".join(lines))
         # -i: stay in the foreground; -R 0: any number of sessions a minute, for probes are many.
         return ["/usr/sbin/inetd", "-i", "-R", "0", str(directory / "inetd.conf")]
 
 
+_TELNETD = {
+    "/usr/sbin/telnetd": "/usr/sbin/telnetd telnetd",
+    "/usr/sbin/in.telnetd": "/usr/sbin/in.telnetd in.telnetd -L /bin/login",
+}
 _NGINX = """\
 daemon off;
 worker_processes 1;
