@@ -1,0 +1,105 @@
+"""What probing costs: CPU a probe, and memory, with many real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.directors import Keepalived, Lvsd
+from bench.report import Figure, megabytes, say
+from bench.setups import Check, setup
+from bench.watch import Watch, until
+from lvsd.lab.lab import Lab
+from lvsd.lab.network import Host, Network
+from lvsd.lab.services import Nginx
+
+if TYPE_CHECKING:
+    from bench.directors import Director
+    from bench.setups import Setup
+    from lvsd.lab.machine import Machine
+    from lvsd.model import Seconds
+
+A_SERVICE = 50
+"""Real servers a virtual service."""
+
+INTERVALS: dict[int, Seconds] = {500: 2.0, 2000: 8.0}
+"""By the number of real servers: 250 probes a second, of which the lab's one CPU can do that many."""
+
+WINDOW: Seconds = 10.0
+
+_CPU = (
+    "utime + stime of the director over 10 s, divided by the connections that the real servers' kernel took "
+    "meanwhile: 250 a second, every 2 s to each of 500 and every 8 s to each of 2,000, an address each, all "
+    "of them one nginx. The kernel's clock counts in ticks of 10 ms, so the last digit is noise."
+)
+_RSS = "VmRSS after that, with every real server up and in the table; keepalived's two processes added up."
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What was taken of one director."""
+
+    cpu: Seconds
+    probes: int
+    memory: int
+
+    @property
+    def each(self) -> str:
+        """CPU a probe."""
+        return f"{self.cpu / max(self.probes, 1) * 1e6:.0f} us"
+
+
+async def measure() -> list[Figure]:
+    """Return the figures of the probes."""
+    network = Network((
+        Host("vs1", ("192.168.0.1/24",), gateways=("192.168.0.3",)),
+        Host("rs1", ("192.168.0.3/24",), services=(Nginx("here\n"),)),
+    ))  # fmt: skip
+    async with Lab(network) as lab:
+        vs1, rs1 = lab.hosts["vs1"], lab.hosts["rs1"]
+        # Every address of the network is rs1's own, without one being added for each.
+        await rs1.run(["/usr/sbin/ip", "route", "add", "local", "10.1.0.0/16", "dev", "lo"])
+        figures = []
+        for servers in INTERVALS:
+            for type_ in ("tcp", "http"):
+                figures += await _measure_size(vs1, rs1, type_, servers)
+        return figures
+
+
+async def _measure_size(vs1: Machine, rs1: Machine, type_: str, servers: int) -> list[Figure]:
+    wanted = setup(servers // A_SERVICE, A_SERVICE, Check(type_, INTERVALS[servers]))
+    ours = await _take(Lvsd(vs1), rs1, wanted)
+    theirs = await _take(Keepalived(vs1), rs1, wanted)
+    what = f"{type_.upper()}, {servers:,} real servers"
+    for name, taken in (("lvsd", ours), ("keepalived", theirs)):
+        say(f"probes, {what}: {name} {taken.each} a probe ({taken.probes}), {megabytes(taken.memory)}")
+    return [
+        Figure(f"{what}: CPU a probe", ours.each, theirs.each, _CPU),
+        Figure(f"{what}: memory", megabytes(ours.memory), megabytes(theirs.memory), _RSS),
+    ]
+
+
+async def _take(director: Director, rs1: Machine, wanted: Setup) -> _Taken:
+    """Return what a director takes once every real server was probed."""
+    assert wanted.check is not None  # noqa: S101 - it is about probes
+    watch = await Watch.open(director.machine)
+    await director.start(wanted)
+    full = [len(service.servers) for service in wanted.services]
+    await until(lambda: [len(watch.servers(service.key)) for service in wanted.services] == full)
+    await asyncio.sleep(wanted.check.interval + 1.0)
+    cpu, probes, began_at = director.cpu(), await _accepted(rs1), time.monotonic()
+    await asyncio.sleep(began_at + WINDOW - time.monotonic())
+    taken = _Taken(director.cpu() - cpu, await _accepted(rs1) - probes, director.memory())
+    watch.close()
+    await director.kill()
+    return taken
+
+
+async def _accepted(machine: Machine) -> int:
+    """Return how many TCP connections the host has taken since it was made."""
+    counters = await machine.do(Path("/proc/thread-self/net/snmp").read_text)
+    names, values = (line.split() for line in counters.splitlines() if line.startswith("Tcp:"))
+    return int(dict(zip(names, values, strict=True))["PassiveOpens"])

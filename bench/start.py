@@ -1,0 +1,174 @@
+"""From an empty table to a full one, and one real server more by a reload."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bench.directors import Clocked, Director, Keepalived
+from bench.report import Figure, median, megabytes, milliseconds, say
+from bench.setups import ipvsadm_rules, server_key, setup
+from bench.watch import Watch, until
+from lvsd.edge.ipvs import Ipvs
+from lvsd.ipvs.plan import plan
+from lvsd.lab.lab import Lab
+from lvsd.lab.network import Host, Network
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.setups import Setup
+    from lvsd.ipvs.change import Change
+    from lvsd.lab.machine import Machine
+    from lvsd.model import Seconds
+
+SERVERS = 5
+RUNS = {1000: 2, 5000: 1}
+"""How often each size is started, by the number of services."""
+
+NEW_SERVERS = ("10.2.0.1", "10.2.0.2")
+"""What is added by reloads after each start, one at a time."""
+
+NETLINK_RUNS = 3
+QUIET: Seconds = 2.0
+"""After a table is full, until the director has settled: lvsd writes a snapshot to its log then."""
+
+_NETLINK = (
+    f"lvsd: `Ipvs.program` of the planned changes on an empty table, median of {NETLINK_RUNS}. "
+    "keepalived: from its first row seen to its last, which is its own work between the requests as well. "
+    "ipvsadm: `ipvsadm -R` from exec to exit."
+)
+_SPAN = "From the first virtual service's first row seen to the last one's last, looked for every 5 ms."
+_EXEC = (
+    "From before the fork to the last row seen. No probes: `check: none`, no checkers. Median of the runs."
+)
+_RELOAD = "From SIGHUP to the row of one real server more seen. Median over the reloads."
+_PAUSE = (
+    "A clock in lvsd's event loop strikes every 10 ms: how late it struck at most, waiting for the only CPU "
+    "included. It runs in all figures of this part. keepalived can have none: it does nothing else meanwhile."
+)
+_MEMORY = "VmHWM from /proc, keepalived's two processes added up; lvsd's parser has ended by then."
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What was taken of one director at one size."""
+
+    full: list[Seconds] = field(default_factory=list)
+    span: list[Seconds] = field(default_factory=list)
+    reload: list[Seconds] = field(default_factory=list)
+    start_pause: list[Seconds] = field(default_factory=list)
+    reload_pause: list[Seconds] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+
+
+async def measure() -> list[Figure]:
+    """Return the figures of the start."""
+    async with Lab(Network((Host("vs1", ("192.168.0.1/24",)),))) as lab:
+        vs1 = lab.hosts["vs1"]
+        watch = await Watch.open(vs1)
+        try:
+            figures = []
+            for services, runs in RUNS.items():
+                figures += await _measure_size(vs1, watch, setup(services, SERVERS), runs)
+            return figures
+        finally:
+            watch.close()
+
+
+async def _measure_size(vs1: Machine, watch: Watch, wanted: Setup, runs: int) -> list[Figure]:
+    size = f"{len(wanted.services):,} x {SERVERS}"
+    taken: dict[str, _Taken] = defaultdict(_Taken)
+    netlink, restore = [], []
+    for run in range(1, runs + 1):
+        netlink += await _program(vs1, wanted)
+        restore.append(await _restore(vs1, wanted))
+        say(f"start {size}, run {run} of {runs}: ipvsadm -R {milliseconds(restore[-1])}")
+        for director in (Clocked(vs1), Keepalived(vs1)):
+            await _start(director, watch, wanted, taken[director.name])
+            say(f"start {size}, run {run} of {runs}: {_said(director, taken[director.name])}")
+    ours, theirs = taken["lvsd"], taken["keepalived"]
+    return [
+        Figure(
+            f"{size}: rows programmed, netlink part",
+            milliseconds(statistics.median(netlink)),
+            median(theirs.span),
+            _NETLINK,
+            ipvsadm=median(restore),
+        ),
+        Figure(f"{size}: first row to last", median(ours.span), median(theirs.span), _SPAN),
+        Figure(f"{size}: exec to full table", median(ours.full), median(theirs.full), _EXEC),
+        Figure(f"{size}: reload, one server more", median(ours.reload), median(theirs.reload), _RELOAD),
+        Figure(f"{size}: longest pause, start", milliseconds(max(ours.start_pause)), "-", _PAUSE),
+        Figure(f"{size}: longest pause, reload", milliseconds(max(ours.reload_pause)), "-", _PAUSE),
+        Figure(f"{size}: peak memory", megabytes(max(ours.memory)), megabytes(max(theirs.memory)), _MEMORY),
+    ]
+
+
+async def _start(director: Director, watch: Watch, wanted: Setup, taken: _Taken) -> None:
+    first, last = wanted.services[0], wanted.services[-1]
+    began_at = await director.start(wanted)
+    first_at = await until(lambda: bool(watch.servers(first.key)))
+    full_at = await until(lambda: len(watch.servers(last.key)) == SERVERS)
+    while await watch.rows() < wanted.rows:
+        full_at = time.monotonic()
+    taken.full.append(full_at - began_at)
+    taken.span.append(full_at - first_at)
+    await asyncio.sleep(QUIET)
+    quiet_at = time.monotonic()
+    for server in NEW_SERVERS:
+        await _reload(director, watch, wanted, server, taken)
+    taken.memory.append(director.memory("VmHWM"))
+    if isinstance(director, Clocked):
+        taken.start_pause.append(director.longest_pause(began_at, quiet_at))
+        taken.reload_pause.append(director.longest_pause(quiet_at, time.monotonic()))
+    await director.kill()
+
+
+async def _reload(director: Director, watch: Watch, wanted: Setup, server: str, taken: _Taken) -> None:
+    director.configure(wanted.with_one_more(server))
+    last, key = wanted.services[-1], server_key(server)
+    begun_at = director.reload()
+    there_at = await until(lambda: key in watch.servers(last.key))
+    taken.reload.append(there_at - begun_at)
+    await asyncio.sleep(QUIET)
+
+
+async def _program(vs1: Machine, wanted: Setup) -> list[Seconds]:
+    changes = tuple(plan({}, wanted.table()))
+    taken = []
+    for _ in range(NETLINK_RUNS):
+        taken.append(await vs1.do(lambda: asyncio.run(_programmed(changes))))
+        await vs1.run(["/usr/sbin/ipvsadm", "-C"])
+    return taken
+
+
+async def _programmed(changes: Sequence[Change]) -> Seconds:
+    async with Ipvs() as ipvs:
+        began_at = time.perf_counter()
+        refused = await ipvs.program(changes)
+        taken = time.perf_counter() - began_at
+    if refused:
+        message = f"the kernel refused {len(refused)} changes"
+        raise RuntimeError(message)
+    return taken
+
+
+async def _restore(vs1: Machine, wanted: Setup) -> Seconds:
+    rules = vs1.directory / "rules"
+    rules.write_text(ipvsadm_rules(wanted))
+    began_at = time.monotonic()
+    await vs1.run(["/bin/sh", "-c", f"exec /usr/sbin/ipvsadm -R <{rules}"], timeout=120.0)
+    taken = time.monotonic() - began_at
+    await vs1.run(["/usr/sbin/ipvsadm", "-C"])
+    return taken
+
+
+def _said(director: Director, taken: _Taken) -> str:
+    return (
+        f"{director.name}: full after {milliseconds(taken.full[-1])}, reload {milliseconds(taken.reload[-1])}"
+    )
