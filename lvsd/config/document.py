@@ -83,9 +83,17 @@ class Findings:
     mistakes: list[Mistake] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
-    def mistake(self, path: Path, message: str, *, key: bool = False) -> None:
-        """Keep that the value at `path` (with `key`: its key) cannot be used."""
-        self.mistakes.append(Mistake(self.merged.place(path, key=key), spell(path), message))
+    def mistake(
+        self,
+        path: Path,
+        message: str,
+        *,
+        key: bool = False,
+        document: Document | None = None,
+    ) -> None:
+        """Keep that the value at `path` (with `key`: its key), in `document` if given, cannot be used."""
+        place = (document or self.merged).place(path, key=key)
+        self.mistakes.append(Mistake(place, spell(path), message))
         if len(self.mistakes) >= ENOUGH:
             self.raise_mistakes()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lvsd.config.document import Document, Findings, Merged
@@ -16,6 +16,8 @@ from lvsd.config.yaml_text import parse
 from lvsd.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lvsd.config.document import Path
     from lvsd.config.source import Source
 
@@ -34,10 +36,20 @@ def merge(main: Document, source: Source) -> Findings:
     return findings
 
 
+@dataclass(frozen=True, slots=True)
+class _Include:
+    """One pattern under `include`: where it stands, and the files that led there."""
+
+    document: Document
+    path: Path
+    chain: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class _Merger:
     source: Source
     findings: Findings
+    seen: set[str] = field(default_factory=set)
     read: int = 0
 
     def take(self, document: Document, chain: tuple[str, ...]) -> None:
@@ -45,19 +57,22 @@ class _Merger:
         self.findings.mistakes += document.mistakes
         self.findings.notes += document.notes
         for section, value in document.data.items():
-            if section in _MERGED_BY_NAME and isinstance(value, dict):
+            if section in _MERGED_BY_NAME:
                 self._take_entries(document, section, value)
             elif section != "include":
                 self._take_section(document, section, value)
-        for path, pattern in _patterns(document, self.findings):
-            self._include(document, path, pattern, chain)
+        for path, pattern in self._patterns(document):
+            self._include(_Include(document, path, chain), pattern)
 
-    def _take_entries(self, document: Document, section: str, entries: dict[str, Any]) -> None:
+    def _take_entries(self, document: Document, section: str, entries: dict[str, Any] | None) -> None:
         merged = self.findings.merged
-        target = merged.data.setdefault(section, {})
         merged.owners.setdefault((section,), document)
-        if not isinstance(target, dict):
-            target = merged.data[section] = {}
+        if not isinstance(entries, dict):
+            if entries is not None:
+                message = f"must be a mapping of names, not {shown(entries)}"
+                self.findings.mistake((section,), message, document=document)
+            return
+        target = merged.data.setdefault(section, {})
         for name, value in entries.items():
             if name in target:
                 self._twice(document, (section, name))
@@ -67,75 +82,68 @@ class _Merger:
 
     def _take_section(self, document: Document, section: str, value: object) -> None:
         merged = self.findings.merged
-        if section in merged.data and (value is None or section not in _MERGED_BY_NAME):
-            if value is not None:
-                self._twice(document, (section,))
-            return
-        merged.data[section] = value
-        merged.owners[(section,)] = document
+        if section not in merged.data:
+            merged.data[section] = value
+            merged.owners[(section,)] = document
+        elif value is not None:
+            self._twice(document, (section,))
 
     def _twice(self, document: Document, path: Path) -> None:
         first = self.findings.merged.place(path, key=True)
-        self._mistake(document, path, f"is given twice, first at {first}")
+        self.findings.mistake(path, f"is given twice, first at {first}", key=True, document=document)
 
-    def _mistake(self, document: Document, path: Path, message: str) -> None:
-        Findings(Merged(document), self.findings.mistakes).mistake(path, message, key="include" not in path)
+    def _patterns(self, document: Document) -> Iterator[tuple[Path, str]]:
+        """Yield the patterns under `include`, each with its path."""
+        value = document.data.get("include")
+        entries = value if isinstance(value, list) else [] if value is None else [value]
+        for number, entry in enumerate(entries):
+            path: Path = ("include", number) if isinstance(value, list) else ("include",)
+            if isinstance(entry, str) and entry:
+                yield path, entry
+            else:
+                message = f"must be a file or a pattern, or a list of them, not {shown(entry or None)}"
+                self.findings.mistake(path, message, document=document)
 
-    def _include(self, document: Document, path: Path, pattern: str, chain: tuple[str, ...]) -> None:
-        if not pattern:
-            self._mistake(document, path, "is empty: write a file or a pattern, or leave it out")
-            return
-        wanted = posixpath.normpath(posixpath.join(posixpath.dirname(document.file), pattern))
+    def _include(self, include: _Include, pattern: str) -> None:
+        beside = posixpath.dirname(include.document.file)
+        wanted = posixpath.normpath(posixpath.join(beside, pattern))
         try:
             files = self.source.glob(wanted) if _WILDCARD.search(pattern) else [wanted]
-            for file in files:
-                self._include_file(document, path, file, chain)
         except Unreadable as problem:
-            self._mistake(document, path, f"cannot include {wanted}: {problem}")
+            self._wrong(include, f"cannot look for {wanted}: {problem}")
+            return
+        for file in files:
+            self._include_file(include, file)
 
-    def _include_file(self, document: Document, path: Path, file: str, chain: tuple[str, ...]) -> None:
+    def _include_file(self, include: _Include, file: str) -> None:
+        chain = include.chain
         if file in chain:
             circle = " -> ".join((*chain[chain.index(file) :], file))
-            self._mistake(document, path, f"goes round in a circle: {circle}")
+            self._wrong(include, f"goes round in a circle: {circle}")
         elif len(chain) > MAX_NESTED:
-            self._mistake(
-                document, path, f"is nested more than {MAX_NESTED} deep: {' -> '.join((*chain, file))}"
-            )
-        elif file not in self.findings.merged.files:
+            self._wrong(include, f"is nested more than {MAX_NESTED} deep: {' -> '.join((*chain, file))}")
+        elif file not in self.seen:
+            self.seen.add(file)
             self.findings.merged.files.append(file)
-            self._read(document, path, file, chain)
+            self._read(include, file)
 
-    def _read(self, document: Document, path: Path, file: str, chain: tuple[str, ...]) -> None:
+    def _read(self, include: _Include, file: str) -> None:
         try:
             raw = self.source.read(file)
         except Unreadable as problem:
-            self._mistake(document, path, f"cannot include {file}: {problem}")
+            self._wrong(include, f"cannot include {file}: {problem}")
             return
         self.read += len(raw)
         if self.read > MAX_TOTAL_BYTES or len(self.findings.merged.files) > MAX_FILES:
-            problem_now = f"includes too much: at most {MAX_FILES:,} files and {MAX_TOTAL_BYTES >> 20} MiB"
-            self._mistake(document, path, problem_now)
+            limits = f"at most {MAX_FILES:,} files and {MAX_TOTAL_BYTES >> 20} MiB"
+            self._wrong(include, f"includes too much: {limits}")
             self.findings.raise_mistakes()
         try:
             text = decode(raw, file)
             require_own(text, file)
-            self.take(parse(text, file), (*chain, file))
+            self.take(parse(text, file), (*include.chain, file))
         except ConfigError as error:
             self.findings.mistakes += error.mistakes
 
-
-def _patterns(document: Document, findings: Findings) -> list[tuple[Path, str]]:
-    """Return the patterns under `include`, each with its path."""
-    value = document.data.get("include")
-    if value is None:
-        return []
-    entries = value if isinstance(value, list) else [value]
-    here = Findings(Merged(document), findings.mistakes)
-    patterns: list[tuple[Path, str]] = []
-    for number, entry in enumerate(entries):
-        path: Path = ("include", number) if isinstance(value, list) else ("include",)
-        if isinstance(entry, str):
-            patterns.append((path, entry))
-        else:
-            here.mistake(path, f"must be a file or a pattern, or a list of them, not {shown(entry)}")
-    return patterns
+    def _wrong(self, include: _Include, message: str) -> None:
+        self.findings.mistake(include.path, message, document=include.document)

@@ -16,7 +16,6 @@ from lvsd.config.settings import settings
 from lvsd.config.shapes import Shaped, shape, unknown_key, unknown_type
 from lvsd.config.source import Unreadable
 from lvsd.config.text import decode
-from lvsd.config.words import shown
 from lvsd.errors import ConfigError, Mistake, Place
 
 if TYPE_CHECKING:
@@ -71,11 +70,7 @@ def _unknown_sections(findings: Findings) -> None:
 
 def _entries(findings: Findings, section: str) -> Iterator[tuple[str, Any]]:
     """Yield the named entries of a section, those whose names can be used."""
-    entries = findings.merged.data.get(section, {})
-    if entries is not None and not isinstance(entries, dict):
-        findings.mistake((section,), f"must be a mapping of names, not {shown(entries)}")
-        return
-    for name, data in (entries or {}).items():
+    for name, data in findings.merged.data.get(section, {}).items():
         if (section, name) == ("checks", NONE):
             findings.mistake((section, name), "cannot be a name: it means no check", key=True)
         elif not _NAME.fullmatch(name):
@@ -86,7 +81,8 @@ def _entries(findings: Findings, section: str) -> Iterator[tuple[str, Any]]:
 
 
 def _service_shapes(findings: Findings) -> dict[str, Shaped[ServiceShape]]:
-    if findings.merged.data.get("virtual_services") is None:
+    told = any(mistake.path == "virtual_services" for mistake in findings.mistakes)
+    if "virtual_services" not in findings.merged.data and not told:
         findings.mistake(("virtual_services",), "is missing: write {} where there are none")
     shapes = {
         name: shape(ServiceShape, data, ("virtual_services", name), findings)

@@ -25,8 +25,8 @@ FILES = [*GOOD, *CLASSIC]
 WORDS = sorted({word for file in FILES for word in re.findall(rb"[^\s\[\]{},:]+|[\[\]{},:\n]", file)})
 
 KEYS = [
-    "director", "addresses", "address", "interface", "label", "log", "format", "ipvs", "checks", "web", "type",
-    "expect", "status", "headers", "virtual_services", "www", "real_servers", "check", "persistence",
+    "director", "addresses", "address", "interface", "label", "log", "format", "ipvs", "checks", "web",
+    "type", "expect", "status", "headers", "virtual_services", "www", "real_servers", "check", "persistence",
     "fwmark", "prefix", "netmask", "include", "sorry_server", "weight", "<<",
 ]  # fmt: skip
 LEAVES = ["http", "tcp", "rs1", "192.168.0.101:80", "0", "1", "-1", "5m", "", "none", "udp"]
