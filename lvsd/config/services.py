@@ -30,6 +30,21 @@ _IDENTITY = ("address", "fwmark", "family", "protocol")
 
 
 @dataclass(frozen=True, slots=True)
+class _Inherited:
+    """What real servers and the probe take over from their service; a firewall mark has no port."""
+
+    protocol: Protocol
+    port: int
+    version: int
+
+    @classmethod
+    def of(cls, key: ServiceKey) -> _Inherited:
+        if isinstance(key, VirtualAddress):
+            return cls(key.protocol, key.port, key.version)
+        return cls(Protocol.TCP, 0, key.version)
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceBuilder:
     """Makes virtual services of their shapes, and puts down what does not go together in them.
 
@@ -46,23 +61,23 @@ class ServiceBuilder:
         """Return the service `name`; None where its address cannot be told."""
         path: Path = ("virtual_services", name)
         shape = shaped.value
-        check = self._check(shaped, path)
+        check = self._check(shape, path)
         found = self._key(shaped, path)
         if found is None:
             return None
         key, vip = found
-        protocol, port = (key.protocol, key.port) if isinstance(key, VirtualAddress) else (Protocol.TCP, 0)
-        servers = self._real_servers(shaped, protocol, port, key.version, path)
+        inherited = _Inherited.of(key)
+        servers = self._real_servers(shaped, inherited, path)
         service = VirtualService(
             name=name,
             key=key,
             vip=vip,
             service=Service(shape.scheduler, _flags(shape), persistence(shape, key.version)),
             forwarding=shape.forward,
-            check=check if shape.check is not None else self._suggested(protocol, port, path),
+            check=check if shape.check is not None else self._suggested(inherited, path),
             initial=shape.initial,
             on_failure=shape.on_failure,
-            sorry_server=self._sorry_server(shape, protocol, port, key.version, path),
+            sorry_server=self._sorry_server(shape, inherited, path),
             real_servers=tuple(servers.values()),
         )
         self._look_over(shaped, service, {server.key: number for number, server in servers.items()}, path)
@@ -87,9 +102,7 @@ class ServiceBuilder:
     def _real_servers(
         self,
         shaped: Shaped[ServiceShape],
-        protocol: Protocol,
-        port: int,
-        version: int,
+        inherited: _Inherited,
         path: Path,
     ) -> dict[int, RealServer]:
         """Return the real servers by their number in the list."""
@@ -97,51 +110,45 @@ class ServiceBuilder:
         known: dict[ServerKey, int] = {}
         for number, item in shaped.numbered("real_servers"):
             at = (*path, "real_servers", number)
-            server = self._server(item, protocol, port, version, at)
+            server = self._server(item, inherited, at)
             if server is None:
                 continue
             first = known.setdefault(server.key, number)
             if first != number:
                 place = self.findings.merged.place((*path, "real_servers", first))
-                self.findings.mistake(
-                    at, f"{server.key} is given twice, first as real_servers[{first}] at {place}"
-                )
+                message = f"{server.key} is given twice, first as real_servers[{first}] at {place}"
+                self.findings.mistake(at, message)
             servers[number] = server
         return servers
 
     def _server(
         self,
         item: Endpoint | RealServerShape,
-        protocol: Protocol,
-        port: int,
-        version: int,
+        inherited: _Inherited,
         path: Path,
     ) -> RealServer | None:
         written, weight = endpoint_of(item)
         try:
-            host = self.lookup.host(written, version)
-            return RealServer(
-                host, self.lookup.port(written.port, protocol) if written.port else port, weight
-            )
+            host = self.lookup.host(written, inherited.version)
+            port = self.lookup.port(written.port, inherited.protocol) if written.port else inherited.port
         except ValueError as problem:
             self.findings.mistake(path if item is written else (*path, "address"), str(problem))
             return None
+        return RealServer(host, port, weight)
 
     def _sorry_server(
         self,
         shape: ServiceShape,
-        protocol: Protocol,
-        port: int,
-        version: int,
+        inherited: _Inherited,
         path: Path,
     ) -> RealServer | None:
         if shape.sorry_server is None:
             return None
-        return self._server(shape.sorry_server, protocol, port, version, (*path, "sorry_server"))
+        return self._server(shape.sorry_server, inherited, (*path, "sorry_server"))
 
-    def _check(self, shaped: Shaped[ServiceShape], path: Path) -> Check | None:
+    def _check(self, shape: ServiceShape, path: Path) -> Check | None:
         """Return the check that the service names or describes."""
-        wanted = shaped.value.check
+        wanted = shape.check
         if isinstance(wanted, CheckShape):
             return self.check_builder.build(wanted, (*path, "check"))
         if wanted is None or wanted == NONE:
@@ -151,8 +158,8 @@ class ServiceBuilder:
             self.findings.mistake((*path, "check"), f"there is no check named {wanted!r}{meant}")
         return self.checks.get(wanted)
 
-    def _suggested(self, protocol: Protocol, port: int, path: Path) -> Check | None:
-        shape = suggested_by_port(protocol, port)
+    def _suggested(self, inherited: _Inherited, path: Path) -> Check | None:
+        shape = suggested_by_port(inherited.protocol, inherited.port)
         return None if shape is None else self.check_builder.build(shape, path)
 
     def _look_over(
@@ -165,7 +172,7 @@ class ServiceBuilder:
         """Put down what does not go together, as far as it is certain that it was meant."""
         if shaped.trusts(*_IDENTITY):
             self._claim(service, path)
-        if not shaped.left_out - {path for path in shaped.left_out if path[0] == "real_servers"}:
+        if all(left_out[0] == "real_servers" for left_out in shaped.left_out):
             for at, message in service_mistakes(shaped.value, service, numbers):
                 self.findings.mistake((*path, *at), message)
             for at, message in service_notes(shaped.value, service):
