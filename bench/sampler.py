@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
 
     from lvsd.model import Seconds
 
@@ -23,8 +23,8 @@ class Sampler:
     """Counts, from `start` on, in which functions the CPU time is spent: within them, and below them too."""
 
     def __init__(self) -> None:
-        self._within: Counter[str] = Counter()
-        self._below: Counter[str] = Counter()
+        self._within: Counter[CodeType] = Counter()
+        self._below: Counter[CodeType] = Counter()
 
     def start(self) -> None:
         """Begin."""
@@ -41,19 +41,20 @@ class Sampler:
         lines = [f"{self._within.total() * EVERY:.1f} s of CPU time in the main thread"]
         for title, counts in (("in the function itself", self._within), ("with all it calls", self._below)):
             lines.append(f"-- {title}")
-            lines += [f"{100 * count / total:5.1f} %  {name}" for name, count in counts.most_common(SHOWN)]
+            lines += [
+                f"{100 * count / total:5.1f} %  {_name(code)}" for code, count in counts.most_common(SHOWN)
+            ]
         return "\n".join(lines) + "\n"
 
     def _look(self, _: int, frame: FrameType | None) -> None:
         if frame is not None:
-            self._within[_name(frame)] += 1
-        names = set()
+            self._within[frame.f_code] += 1
+        codes = set()
         while frame is not None:
-            names.add(_name(frame))
+            codes.add(frame.f_code)
             frame = frame.f_back
-        self._below.update(names)
+        self._below.update(codes)
 
 
-def _name(frame: FrameType) -> str:
-    path = Path(frame.f_code.co_filename)
-    return f"{'/'.join(path.parts[-3:])}:{frame.f_code.co_qualname}"
+def _name(code: CodeType) -> str:
+    return f"{'/'.join(Path(code.co_filename).parts[-3:])}:{code.co_qualname}"
