@@ -66,12 +66,12 @@ def _service(said: LvsConf, vip: Vip, line: ServiceLine) -> dict[str, Tree]:
         "address": Word(f"{vip.address.text}:{line.port.text}", line.port.at),
         "protocol": line.protocol,
         "scheduler": line.scheduler,
-        "real_servers": line.servers,
     }
     if said.forward:
         service["forward"] = said.forward
     if said.initial:
         service["initial"] = said.initial
+    service["real_servers"] = line.servers
     return service
 
 

@@ -13,6 +13,7 @@ import resource
 import signal
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -179,9 +180,10 @@ def _answer(path: str) -> Iterator[bytes]:
 def _confine() -> None:
     """Take a share of this host that harms nobody, whatever the file holds."""
     gc.disable()  # this process ends before garbage matters
-    os.nice(NICENESS)
-    _lower(resource.RLIMIT_AS, MEMORY_LIMIT)
-    _lower(resource.RLIMIT_CPU, int(TIME_LIMIT))
+    with suppress(OSError):  # a hardened unit may forbid it
+        os.nice(NICENESS)
+        _lower(resource.RLIMIT_AS, MEMORY_LIMIT)
+        _lower(resource.RLIMIT_CPU, int(TIME_LIMIT))
 
 
 def _lower(limit: int, wanted: int) -> None:
