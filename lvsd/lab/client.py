@@ -64,6 +64,12 @@ class HttpClient:
         """Begin; `stop` ends it."""
         self._task = asyncio.create_task(self._send_all())
 
+    async def finish(self) -> Self:
+        """Wait until `count` requests have ended, and return the client with its record."""
+        if self._task is not None:
+            await self._task
+        return self
+
     async def stop(self) -> Self:
         """Send no more, wait for the answers that are due, and return the client with its record."""
         if self._task is not None:

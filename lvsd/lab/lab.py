@@ -110,7 +110,10 @@ class Lab:
             await machine.do(_plug_in, machine.host)
             stack.push_async_callback(machine.close)
         # All start together, and the slowest is waited for.
-        await asyncio.gather(*(machine.serve_all() for machine in self.hosts.values()))
+        starts = (machine.serve_all() for machine in self.hosts.values())
+        for failure in await asyncio.gather(*starts, return_exceptions=True):
+            if failure is not None:
+                raise failure
 
     async def _connect(self) -> None:
         for bridge in self.network.bridges:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -95,12 +96,20 @@ class Machine:
         return completed
 
     async def serve(self, service: Service) -> Process:
-        """Start a service, or start it again after its end; returns once it takes connections."""
+        """Start a service, or start it again after its end; returns once it takes connections.
+
+        Raises LabError with what it said when it ends, or takes none for 10 seconds.
+        """
         directory = self.directory / "programs" / service.name
         directory.mkdir(exist_ok=True)
         process = await self.start(service.prepare(directory), name=service.name)
         self.services[service.name] = process
-        await self.until_listening(service.port)
+        give_up_at = time.monotonic() + 10.0
+        while not await self.do(_listens, service.port):
+            if process.status is not None or time.monotonic() > give_up_at:
+                message = f"{self.name}: {service.name} takes no connections: {process.output.strip()}"
+                raise LabError(message)
+            await asyncio.sleep(0.03)
         return process
 
     async def serve_all(self) -> None:
@@ -123,7 +132,12 @@ class Machine:
         self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0
     ) -> socket.socket:
         """Return a non-blocking socket of this host; whoever asks closes it."""
-        made = await self.do(socket.socket, family, kind, protocol)
+        making = asyncio.ensure_future(self.do(socket.socket, family, kind, protocol))
+        try:
+            made = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(lambda done: done.result().close())
+            raise
         made.settimeout(0)
         return made
 
@@ -178,6 +192,7 @@ class Machine:
             await client.stop()
         for server in self._servers:
             await server.close()
+        await self.do(lambda: None)  # what was being started has been
         for process in self.processes:
             process.terminate()
         for process in reversed(self.processes):
@@ -194,7 +209,10 @@ class Machine:
 
     async def _start(self, argv: Sequence[str], name: str, folder: str, env: Mapping[str, str]) -> Process:
         log = self.directory / folder / f"{name}.{len(self.processes)}.log"
-        process = await self.do(spawn, name, argv, log, {**os.environ, **env}, Path.cwd())
+        # Recorded there and not here, so that it is ended even if nobody waits for it any more.
+        return await self.do(lambda: self._record(spawn(name, argv, log, {**os.environ, **env}, Path.cwd())))
+
+    def _record(self, process: Process) -> Process:
         self.processes.append(process)
         return process
 

@@ -137,9 +137,7 @@ async def test_the_client_records_each_failure_and_when_it_was(lab: Lab) -> None
 
 async def test_a_client_ends_after_its_count(lab: Lab) -> None:
     client = await lab.hosts["client"].request_every(0.01, "192.168.0.3", count=5)
-    await asyncio.sleep(0.4)
-    assert len(client.requests) == 5
-    await client.stop()
+    assert len((await client.finish()).requests) == 5
 
 
 @pytest.mark.parametrize(
@@ -158,10 +156,9 @@ async def test_a_client_ends_after_its_count(lab: Lab) -> None:
 )
 async def test_a_server_fails_as_it_is_told(bare_lab: Lab, behaviour: m.Behaviour, expected: str) -> None:
     await bare_lab.hosts["rs1"].misbehave(80, behaviour)
-    client = await bare_lab.hosts["client"].request_every(0.01, "192.168.0.3", timeout=0.4, count=1)
-    await asyncio.sleep(0.6)
-    await client.stop()
-    (request,) = client.requests
+    patience = 0.3 if expected == "timed out" else 5.0
+    client = await bare_lab.hosts["client"].request_every(0.01, "192.168.0.3", timeout=patience, count=1)
+    (request,) = (await client.finish()).requests
     assert expected in {request.body, request.error}
 
 
@@ -232,3 +229,12 @@ async def test_a_failure_tells_what_the_hosts_said(lab: Lab) -> None:
     await process.wait(5)
     assert "===== vs1\n--- IPVS table\nTCP  C0A80065:0050 rr" in lab.report()
     assert "===== vs2\n--- failing.0.log\nthe reason" in lab.report()
+
+
+async def test_a_service_that_cannot_start_says_why_and_leaves_nothing() -> None:
+    network = Network((Host("lonely", ("10.0.0.1/24",), services=(Nginx("page", port=99999),)),))
+    with pytest.raises(LabError, match=r"lonely: nginx takes no connections: .*invalid port"):
+        async with Lab(network):
+            pass
+    assert "lonely" not in networks()
+    assert not [command for command in commands() if b"nginx" in command]
