@@ -95,6 +95,7 @@ class FrameReader:
     _services: dict[str, Blob] = field(default_factory=dict)
     _mistakes: tuple[Mistake, ...] = ()
     _complete: bool = False
+    _broken: bool = False
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
@@ -112,7 +113,7 @@ class FrameReader:
         """Return what the whole stream said: raise ConfigError for mistakes, Broken where it is not whole."""
         if self._mistakes:
             raise ConfigError(self._mistakes)
-        if self._header is None or not self._complete:
+        if self._header is None or self._broken or not self._complete:
             raise Broken
         found, files, settings, notes = self._header
         return Loaded(found, files, settings, notes, self._services)
@@ -129,7 +130,7 @@ class FrameReader:
         elif kind == _END:
             self._complete = True
         else:
-            raise Broken
+            self._broken = True
 
 
 def _frame(kind: bytes, payload: bytes) -> bytes:

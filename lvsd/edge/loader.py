@@ -68,7 +68,11 @@ async def load(path: str) -> Loaded:
     import asyncio  # noqa: PLC0415 - the child has no use for it, and it takes long to import
 
     reader = FrameReader()
-    child = await _start(path)
+    try:
+        child = await _start(path)
+    except OSError as error:
+        message = f"could not be read: the process that parses it cannot be started: {error.strerror}"
+        raise _failure(path, message) from None
     try:
         async with asyncio.timeout(TIME_LIMIT):
             await _read_all(child, reader)
@@ -103,7 +107,7 @@ async def _read_all(child: Process, reader: FrameReader) -> None:
     import asyncio  # noqa: PLC0415 - see load
 
     if child.stdout is None:
-        raise Broken
+        return
     while chunk := await child.stdout.read(CHUNK):
         reader.feed(chunk)
         await asyncio.sleep(0)  # `read` returns at once while there is more
@@ -180,10 +184,11 @@ def _answer(path: str) -> Iterator[bytes]:
 def _confine() -> None:
     """Take a share of this host that harms nobody, whatever the file holds."""
     gc.disable()  # this process ends before garbage matters
-    with suppress(OSError):  # a hardened unit may forbid it
-        os.nice(NICENESS)
+    with suppress(OSError):  # a hardened unit may forbid these
         _lower(resource.RLIMIT_AS, MEMORY_LIMIT)
         _lower(resource.RLIMIT_CPU, int(TIME_LIMIT))
+    with suppress(OSError):
+        os.nice(NICENESS)
 
 
 def _lower(limit: int, wanted: int) -> None:

@@ -211,6 +211,7 @@ async def test_child_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: p
         ("exit 7", "ended with status 7"),
         ("printf H", "ended with status 0"),
         ("echo nonsense that is no frame", "ended with status 0"),
+        (r"printf 'W\000\000\000\000E\000\000\000\000'", "ended with status 0"),
     ],
 )
 async def test_child_that_dies_is_a_mistake_and_says_how(
@@ -222,6 +223,12 @@ async def test_child_that_dies_is_a_mistake_and_says_how(
     monkeypatch.setattr(sys, "executable", str(stand_in))
     (mistake,) = await mistakes_of("f")
     assert mistake == f":0:0: could not be read: the process that parses it {message}"
+
+
+async def test_child_that_cannot_be_started_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    (mistake,) = await mistakes_of("f")
+    assert mistake.endswith("the process that parses it cannot be started: No such file or directory")
 
 
 async def test_cancelled_load_leaves_no_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
