@@ -190,6 +190,8 @@ class Daemon:
         if on_stop is OnStop.REMOVE:
             self._feed(self._director.withdraw)
             await self._settled(STOP_WITHIN)
+            # No longer wanted, or the keeper would put them back as soon as it sees them gone.
+            self._carry_out_now(self._vips.want(()))
             await self._vip_keeper.remove_all()
         self._report(DirectorStopped(reason=self._stop_reason, rows=_KEPT[on_stop]))
         await self._write_state()
