@@ -58,9 +58,10 @@ class Log:
         """
         self._outlet.open(settings.file)
         self._least = _RANKS[settings.level]
-        self._logger = structlog.wrap_logger(
+        logger = structlog.wrap_logger(
             self._outlet, processors=[_renderer(settings)], wrapper_class=structlog.BoundLogger
         )
+        self._logger = logger.bind()  # unbound, it would be made anew for each line, at 3 us
 
     def report(self, event: Event, at: Seconds) -> None:
         """Write `event` as of the moment `at` (wall clock); numbers follow what is written, without a gap."""
