@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lvsd.lab import misbehaving as m
+from lvsd.lab import quick
 from lvsd.lab.classic import VIP, VIP6
 from lvsd.lab.kernel import LabError
 from lvsd.lab.lab import Lab
@@ -58,8 +60,8 @@ async def test_telnet_through_the_vip_reaches_both_logins(lab: Lab) -> None:
     assert sorted(banner.splitlines()[-1] for banner in banners) == ["rs1 login:", "rs2 login:"]
 
 
-async def test_the_table_is_read_as_it_is(lab: Lab) -> None:
-    vs1 = lab.hosts["vs1"]
+async def test_the_table_is_read_as_it_is(bare_lab: Lab) -> None:
+    vs1 = bare_lab.hosts["vs1"]
     await direct(vs1, VIP, ports=(80,))
     await vs1.run(["ipvsadm", "-A", "-f", "7", "-s", "mh", "-p", "300"])
     await vs1.run(["ipvsadm", "-a", "-f", "7", "-r", "192.168.0.9:0", "-i", "-w", "5"])
@@ -74,39 +76,41 @@ async def test_the_table_is_read_as_it_is(lab: Lab) -> None:
         "servers": {("192.168.0.9", 0): {"forward": "Tunnel", "weight": 5, "active": 0, "inactive": 0}},
     }
     assert weights(table)[("TCP", VIP, 80)] == {("192.168.0.3", 80): 1, ("192.168.0.4", 80): 1}
-    assert await lab.hosts["vs2"].read_table() == {}
+    assert await bare_lab.hosts["vs2"].read_table() == {}
 
 
-async def test_hosts_have_their_own_names_addresses_and_files(lab: Lab) -> None:
-    rs1 = lab.hosts["rs1"]
+async def test_hosts_have_their_own_names_addresses_and_files(bare_lab: Lab) -> None:
+    rs1 = bare_lab.hosts["rs1"]
     said = await rs1.run(
         ["sh", "-c", "hostname; getent hosts vs2 | head -1; echo mine >/run/lvsd/file; ls /sys/class/net"]
     )
     assert said.output.split() == ["rs1", *said.output.split()[1:3], "dummy0", "eth0", "lo"]
     assert "vs2" in said.output
     assert (rs1.directory / "run/file").read_text() == "mine\n"
-    assert not (lab.hosts["rs2"].directory / "run/file").exists()
+    assert not (bare_lab.hosts["rs2"].directory / "run/file").exists()
     assert await rs1.has_address(VIP)
     assert ("eth0", "192.168.0.3/24") in {(each.interface, each.address) for each in await rs1.addresses()}
 
 
 @pytest.mark.parametrize("fault", [Lab.cut, Lab.silence, Lab.deafen, Lab.mute])
-async def test_a_host_cut_off_is_heard_again_when_mended(lab: Lab, fault) -> None:  # noqa: ANN001
-    client = lab.hosts["client"]
-    await fault(lab, "rs1")
+async def test_a_host_cut_off_is_heard_again_when_mended(bare_lab: Lab, fault) -> None:  # noqa: ANN001
+    await bare_lab.hosts["rs1"].misbehave(80, m.Page("I am real server #1\n"))
+    client = bare_lab.hosts["client"]
+    await fault(bare_lab, "rs1")
     with pytest.raises(TimeoutError):
         await client.request("192.168.0.3", timeout=0.2)
-    await lab.mend("rs1")
+    await bare_lab.mend("rs1")
     assert await client.request("192.168.0.3") == "I am real server #1\n"
 
 
-async def test_delay_and_loss_are_felt(lab: Lab) -> None:
-    client = lab.hosts["client"]
-    await lab.impair("rs1", delay=0.1)
+async def test_delay_and_loss_are_felt(bare_lab: Lab) -> None:
+    await bare_lab.hosts["rs1"].misbehave(80, m.Page("I am real server #1\n"))
+    client = bare_lab.hosts["client"]
+    await bare_lab.impair("rs1", delay=0.1)
     started_at = time.monotonic()
     await client.request("192.168.0.3")
     assert time.monotonic() - started_at > 0.2  # the handshake and the question, 100 ms each
-    await lab.impair("rs1", loss=1.0)
+    await bare_lab.impair("rs1", loss=1.0)
     with pytest.raises(TimeoutError):
         await client.request("192.168.0.3", timeout=0.2)
 
@@ -135,8 +139,9 @@ async def test_the_client_records_each_failure_and_when_it_was(lab: Lab) -> None
     assert "connection refused" in client.summary()
 
 
-async def test_a_client_ends_after_its_count(lab: Lab) -> None:
-    client = await lab.hosts["client"].request_every(0.01, "192.168.0.3", count=5)
+async def test_a_client_ends_after_its_count(bare_lab: Lab) -> None:
+    await bare_lab.hosts["rs1"].misbehave(80, m.Page("I am real server #1\n"))
+    client = await bare_lab.hosts["client"].request_every(0.01, "192.168.0.3", count=5)
     assert len((await client.finish()).requests) == 5
 
 
@@ -188,8 +193,8 @@ async def test_an_established_connection_lives_while_its_row_stays_out(bare_lab:
         assert await session.exchange("two") == "two"
 
 
-async def test_a_program_is_ended_with_the_lab_and_a_failed_one_says_why(lab: Lab) -> None:
-    vs1 = lab.hosts["vs1"]
+async def test_a_program_is_ended_with_the_lab_and_a_failed_one_says_why(bare_lab: Lab) -> None:
+    vs1 = bare_lab.hosts["vs1"]
     with pytest.raises(LabError, match=r"vs1: ls /nowhere: status 2: .*No such file"):
         await vs1.run(["ls", "/nowhere"])
     process = await vs1.start(["sleep", "1000"])
@@ -208,8 +213,8 @@ def commands() -> list[bytes]:
     return [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
 
 
-async def test_nothing_is_left_of_a_lab(lab: Lab) -> None:
-    directory = lab.hosts["rs1"].directory
+async def test_nothing_is_left_of_a_lab(bare_lab: Lab) -> None:
+    directory = bare_lab.hosts["rs1"].directory
     async with asyncio.timeout(10):
         other = Lab(Network((Host("lonely", ("10.0.0.1/24",)),)))
         async with other:
@@ -223,12 +228,12 @@ async def test_nothing_is_left_of_a_lab(lab: Lab) -> None:
     assert not lonely.directory.exists()
 
 
-async def test_a_failure_tells_what_the_hosts_said(lab: Lab) -> None:
-    await lab.hosts["vs1"].run(["ipvsadm", "-A", "-t", f"{VIP}:80", "-s", "rr"])
-    process = await lab.hosts["vs2"].start(["sh", "-c", "echo the reason; exit 1"], name="failing")
+async def test_a_failure_tells_what_the_hosts_said(bare_lab: Lab) -> None:
+    await bare_lab.hosts["vs1"].run(["ipvsadm", "-A", "-t", f"{VIP}:80", "-s", "rr"])
+    process = await bare_lab.hosts["vs2"].start(["sh", "-c", "echo the reason; exit 1"], name="failing")
     await process.wait(5)
-    assert "===== vs1\n--- IPVS table\nTCP  C0A80065:0050 rr" in lab.report()
-    assert "===== vs2\n--- failing.0.log\nthe reason" in lab.report()
+    assert "===== vs1\n--- IPVS table\nTCP  C0A80065:0050 rr" in bare_lab.report()
+    assert "===== vs2\n--- failing.0.log\nthe reason" in bare_lab.report()
 
 
 async def test_a_service_that_cannot_start_says_why_and_leaves_nothing() -> None:
@@ -238,3 +243,12 @@ async def test_a_service_that_cannot_start_says_why_and_leaves_nothing() -> None
             pass
     assert "lonely" not in networks()
     assert not [command for command in commands() if b"nginx" in command]
+
+
+async def test_a_quick_start_changes_nothing_else(bare_lab: Lab) -> None:
+    program = (
+        "import os, sys; print(os.environ['LVSD_LAB'], 'sitecustomize' in sys.modules, bytes(1 << 26) != b'')"
+    )
+    vs1 = bare_lab.hosts["vs1"]
+    said = await vs1.run([sys.executable, "-W", "error", "-c", program], env=quick.ENVIRONMENT)
+    assert said.output == "1 True True\n"
