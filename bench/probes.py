@@ -28,12 +28,13 @@ A_SERVICE = 50
 INTERVALS: dict[int, Seconds] = {500: 2.0, 2000: 8.0}
 """By the number of real servers: 250 probes a second, of which the lab's one CPU can do that many."""
 
-WINDOW: Seconds = 10.0
+WINDOW: Seconds = 8.0
 
 _CPU = (
-    "utime + stime of the director over 10 s, divided by the connections that the real servers' kernel took "
+    "utime + stime of the director over 8 s, divided by the connections that the real servers' kernel took "
     "meanwhile: 250 a second, every 2 s to each of 500 and every 8 s to each of 2,000, an address each, all "
-    "of them one nginx. The kernel's clock counts in ticks of 10 ms, so the last digit is noise."
+    "of them one nginx. The kernel's clock counts in ticks of 10 ms: figures within a tenth are "
+    "equal."
 )
 _RSS = "VmRSS after that, with every real server up and in the table; keepalived's two processes added up."
 
