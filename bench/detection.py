@@ -37,10 +37,10 @@ _NO_ARP = {"net.ipv4.conf.all.arp_ignore": "1", "net.ipv4.conf.all.arp_announce"
 _NO_REDIRECTS = {"net.ipv4.conf.all.send_redirects": "0", "net.ipv4.conf.default.send_redirects": "0"}
 
 _GONE = (
-    f"Both directors at once, each with its own VIP over the same two real servers, of which one dies "
-    f"{DEATHS} times, at moments spread over the interval: HTTP probe every 1 s, time-out 1 s, the second failure 0.2 s after "
-    "the first takes it out (lvsd: fall 2, fast_interval 0.2s; keepalived: retry 1, delay_before_retry 0.2). "
-    "From the death to the row no longer seen, looked for every 5 ms."
+    "Both directors at once, each with its own VIP over the same two real servers, of which one dies "
+    f"{DEATHS} times, at moments spread over the interval. HTTP probe every 1 s, time-out 1 s, the second "
+    "failure 0.2 s after the first takes it out (lvsd: fall 2, fast_interval 0.2s; keepalived: retry 1, "
+    "delay_before_retry 0.2). From the death to the row no longer seen, looked for every 5 ms."
 )
 _FAILED = (
     "One client for each VIP sends an HTTP request every 20 ms and gives up after 1 s: how many of those "
