@@ -17,6 +17,7 @@ from installed import (
     BOTH_UP,
     CONFIG,
     CONFIG_TEXT,
+    LOG,
     RS1,
     RS2,
     SHIPPED,
@@ -53,7 +54,7 @@ WITH_SECOND = {**BOTH_UP, ("TCP", VIP, 8080): {(RS1, 80): 3}}
 BROKEN = CONFIG_TEXT.replace("scheduler: rr", "scheduler: rrr")
 BROKEN_LINE = BROKEN.splitlines().index("    scheduler: rrr") + 1
 REMOVE_ON_STOP = f"{CONFIG_TEXT}ipvs: {{on_stop: remove}}\n"
-START_WITHIN = 20.0
+START_WITHIN = 60.0
 """Seconds for a start in the lab, where the imports alone take three."""
 
 
@@ -68,7 +69,7 @@ def _running(_installed: None) -> None:
     """Before each test lvsd runs with its first configuration, and both servers are up."""
     if CONFIG.read_text() != CONFIG_TEXT or show("SubState") != ["running"]:
         CONFIG.write_text(CONFIG_TEXT)
-        run("systemctl", "restart", "lvsd")
+        run("systemctl", "reload-or-restart", "lvsd")
     until(lambda: table() == BOTH_UP)
     until(lambda: show("StatusText") == ["1 virtual services, 2 of 2 probed servers up"])
 
@@ -116,6 +117,7 @@ def test_the_sysctls_and_modules_are_the_kernels() -> None:
             assert Path("/proc/sys", name.replace(".", "/")).read_text().strip() == value
     for line in (SHIPPED / "modules-load.d/lvsd.conf").read_text().splitlines():
         assert line.startswith("#") or Path("/sys/module", line).is_dir()
+    assert Path("/sys/module/ip_vs_rr").is_dir(), "the kernel loads schedulers itself"
 
 
 def test_a_reload_puts_a_new_file_in_force() -> None:
@@ -149,10 +151,18 @@ def test_a_reload_of_a_broken_file_leaves_all_as_it_is() -> None:
     assert main_pid() == pid
 
 
+def test_the_log_may_be_a_file_of_its_own_directory() -> None:
+    CONFIG.write_text(f"{CONFIG_TEXT}log: {{file: {LOG}}}\n")
+    run("systemctl", "reload", "lvsd")
+    until(lambda: LOG.exists() and b"snapshot.end" in LOG.read_bytes())
+    assert (LOG.owner(), f"{LOG.stat().st_mode:o}") == ("lvsd", "100640")
+    assert _weights_told() == table()
+
+
 def test_it_returns_from_kill_9_and_no_row_moves() -> None:
     until(lambda: len(orjson.loads(STATE.read_bytes())["services"]) == 1)
     remembered = STATE.read_bytes()
-    with Repeated(table) as tables, Repeated(page) as pages:
+    with Repeated(table) as tables, Repeated(page, every=0.05) as pages:
         killed_at = _kill(signal.SIGKILL)
         until(lambda: _started_at() > killed_at, START_WITHIN)
         assert _started_at() - killed_at < 4.0  # the lab's processor is busy with the two threads
@@ -170,12 +180,12 @@ def test_the_watchdog_ends_a_loop_that_stands_still() -> None:
     with Repeated(table) as tables:
         stopped_at = _kill(signal.SIGSTOP)
         until(lambda: _started_at() > stopped_at, START_WITHIN)
-        assert 2.0 < _started_at() - stopped_at < 8.0
+        assert 2.0 < _started_at() - stopped_at < 12.0
         until(lambda: show("SubState") == ["running"], START_WITHIN)
     assert int(show("NRestarts")[0]) == before + 1
     assert tables.different() == [BOTH_UP]
     assert any("Watchdog timeout" in line for line in messages("systemd"))
-    assert any("daemon.py" in line and line.endswith("in run") for line in messages("lvsd")), "where it stood"
+    assert "Fatal Python error: Aborted" in messages("lvsd"), "the stacks of its threads follow that line"
     assert events("director.started", moment)
 
 
@@ -249,9 +259,10 @@ def test_an_invalid_file_at_the_start_is_tried_again_but_not_in_a_rush() -> None
 class Repeated:
     """Calls `ask` again and again in a thread of its own, and keeps what came of it."""
 
-    def __init__(self, ask: Callable[[], Any]) -> None:
+    def __init__(self, ask: Callable[[], Any], every: float = 0.01) -> None:
         self.results: list[Any] = []
         self._ask = ask
+        self._every = every
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._repeat, daemon=True)
 
@@ -272,7 +283,7 @@ class Repeated:
         return found
 
     def _repeat(self) -> None:
-        while not self._over.wait(0.005):
+        while not self._over.wait(self._every):
             try:
                 self.results.append(self._ask())
             except OSError as error:
