@@ -28,6 +28,7 @@ class VipKeeper:
         self._addresses = addresses
         self._carry_out = carry_out
         self._changed = asyncio.Event()
+        self._turn = asyncio.Lock()
 
     def look_again(self) -> None:
         """Note that an address came or went."""
@@ -46,6 +47,16 @@ class VipKeeper:
 
     async def keep(self, cause: str) -> None:
         """Compare what is wanted with what is there, and mend it."""
+        async with self._turn:
+            await self._keep(cause)
+
+    async def remove_all(self) -> None:
+        """Take every VIP away, since lvsd stops for good."""
+        async with self._turn:
+            for address in list(self._vips.held.values()):
+                await self._remove(address, "stop")
+
+    async def _keep(self, cause: str) -> None:
         present = {
             (address.address, address.interface)
             for address in self._vips.concerned
@@ -59,11 +70,6 @@ class VipKeeper:
                 self._carry_out(self._vips.added(effect.address, error))
             elif isinstance(effect, RemoveAddress):
                 await self._remove(effect.address, cause)
-
-    async def remove_all(self) -> None:
-        """Take every VIP away, since lvsd stops for good."""
-        for address in list(self._vips.held.values()):
-            await self._remove(address, "stop")
 
     async def _remove(self, address: DirectorAddress, cause: str) -> None:
         error = await _error_of(self._addresses.remove(address))
