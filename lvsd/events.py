@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeAlias
 
+import orjson
+
 from lvsd.config.model import Level
 
 
@@ -30,6 +32,19 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Worded(Event):
+    """Its texts come from outside, and are cut to what a line has room for."""
+
+    def __post_init__(self) -> None:
+        for field in _field_names(type(self)):
+            value = getattr(self, field)
+            if isinstance(value, str):
+                object.__setattr__(self, field, _cut(value))
+            elif isinstance(value, list):
+                object.__setattr__(self, field, _cut_list(value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Warning(Event):
     @property
     def level(self) -> Level:
@@ -44,7 +59,7 @@ class _Error(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DirectorStarted(Event):
+class DirectorStarted(_Worded, Event):
     """The daemon runs: which director, which version, with which configuration file."""
 
     name: ClassVar[str] = "director.started"
@@ -68,7 +83,7 @@ class DirectorReady(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DirectorStopped(Event):
+class DirectorStopped(_Worded, Event):
     """The daemon ends on purpose. `rows` says whether its rows and VIPs were kept or removed."""
 
     name: ClassVar[str] = "director.stopped"
@@ -77,7 +92,7 @@ class DirectorStopped(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigLoaded(Event):
+class ConfigLoaded(_Worded, Event):
     """A configuration was read and is now in force. The counts are of virtual services."""
 
     name: ClassVar[str] = "config.loaded"
@@ -92,7 +107,7 @@ class ConfigLoaded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigRejected(_Error):
+class ConfigRejected(_Worded, _Error):
     """A configuration could not be used; the running one stays. `mistakes` holds the first twenty."""
 
     name: ClassVar[str] = "config.rejected"
@@ -106,8 +121,9 @@ class ConfigRejected(_Error):
 class ConfigChanged(Event):
     """A reload, or a host name's new address, changed what is wanted of one virtual service.
 
-    `change` is `added`, `edited` or `removed`. `real_servers` maps address and port to name and configured
-    weight. A service that fills more than one line goes on in lines with a higher `part`.
+    `change` is `added`, `edited` or `removed`. `real_servers` maps address and port to the `name`, and to
+    `sorry` for the sorry server. A service that fills more than one line goes on in lines with a higher
+    `part`.
     """
 
     name: ClassVar[str] = "config.changed"
@@ -132,7 +148,7 @@ class NameChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NameFailed(_Warning):
+class NameFailed(_Worded, _Warning):
     """Host names of the configuration no longer resolve; their last addresses stay in use."""
 
     name: ClassVar[str] = "name.failed"
@@ -142,9 +158,10 @@ class NameFailed(_Warning):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthChanged(Event):
-    """The verdict on a real server changed. `reason` is the outcome of the probe that decided it.
+    """The verdict on a real server changed, or a reload let another probe decide on it.
 
-    `since` is earlier than the line where a service begins to use a probe that others already use.
+    `old` and `new` are `up`, `down` or `unknown`, and alike where just the probe is another. `reason` is the
+    outcome of the probe that decided, `since` when it did, null while nothing is known.
     """
 
     name: ClassVar[str] = "health.changed"
@@ -155,7 +172,7 @@ class HealthChanged(Event):
     old: str
     new: str
     reason: str
-    since: str
+    since: str | None
 
     @property
     def level(self) -> Level:
@@ -218,8 +235,7 @@ class ProbesRecovered(Event):
 class ServiceAdded(Event):
     """A virtual service's row is in the kernel's table now.
 
-    `cause` says why: `adopted`, `config`, `drift` (somebody else did it) or `mended`. `persistence` is in
-    seconds, null where none is set; `netmask` is a prefix length.
+    `persistence` is in seconds, null where none is set; `netmask` is a prefix length.
     """
 
     name: ClassVar[str] = "service.added"
@@ -353,7 +369,7 @@ class AddressRemoved(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddressRefused(_Error):
+class AddressRefused(_Worded, _Error):
     """A VIP could not be added or removed; it is tried again with every `ipvs.reconcile`."""
 
     name: ClassVar[str] = "address.refused"
@@ -364,7 +380,7 @@ class AddressRefused(_Error):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StateLost(_Warning):
+class StateLost(_Worded, _Warning):
     """The file that says which rows are lvsd's could not be read or written. Forwarding is not affected."""
 
     name: ClassVar[str] = "state.lost"
@@ -374,7 +390,7 @@ class StateLost(_Warning):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogDropped(_Warning):
+class LogDropped(_Worded, _Warning):
     """Log lines were lost: the disc or the reader of the log did not keep up, or failed with `reason`."""
 
     name: ClassVar[str] = "log.dropped"
@@ -384,7 +400,7 @@ class LogDropped(_Warning):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LibraryWarned(_Warning):
+class LibraryWarned(_Worded, _Warning):
     """A library that lvsd uses had something to say, or a part of lvsd failed unexpectedly."""
 
     name: ClassVar[str] = "library.warned"
@@ -409,8 +425,8 @@ class SnapshotService(Event):
 
     A real server has `name`, `health`, `reason`, `since` where it is `configured`, and its row's `weight` and
     `forward`, null where there is none. `row` is what is set on the service's row, null where there is none.
-    Rows that are no longer configured have an empty `service`. A service that fills more than one line goes
-    on in lines with a higher `part`.
+    Rows that are no longer configured have an empty `service`; a service may be told twice. One that fills
+    more than one line goes on in lines with a higher `part`.
     """
 
     name: ClassVar[str] = "snapshot.service"
@@ -426,9 +442,14 @@ class SnapshotService(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotEnd(Event):
-    """The snapshot is whole: VIPs and foreign rows as they are; a service not told since it began is gone."""
+    """The snapshot is whole: VIPs and foreign rows as they are; a service not told since it began is gone.
+
+    Where they fill more than one line, `part` counts from 0 to one less than `parts`.
+    """
 
     name: ClassVar[str] = "snapshot.end"
+    part: int = 0
+    parts: int = 1
     addresses: list[dict[str, str]]
     foreign: list[str]
 
@@ -440,6 +461,32 @@ def _all_events(base: type[Event]) -> dict[str, type[Event]]:
             found[event.name] = event
         found |= _all_events(event)
     return found
+
+
+LONGEST_TEXT = 1000
+LONGEST_LIST = 6000
+"""Bytes that a text and a list from outside may take in a line."""
+
+
+def _cut(text: str) -> str:
+    """Return `text` in at most LONGEST_TEXT bytes of JSON; what cannot be written as UTF-8 is replaced."""
+    text = text.encode(errors="replace").decode()
+    while (excess := len(orjson.dumps(text)) - LONGEST_TEXT) > 0:
+        # No character takes more than six bytes, and the ellipsis takes the place of one.
+        text = f"{text[: len(text) - 1 - max(1, excess // 6)]}…"
+    return text
+
+
+def _cut_list(texts: list[str]) -> list[str]:
+    """Return as many of `texts` as have room in LONGEST_LIST bytes, and how many more there are."""
+    kept: list[str] = []
+    room = LONGEST_LIST
+    for text in map(_cut, texts):
+        room -= len(orjson.dumps(text)) + 1
+        if room < 0:
+            return [*kept, f"… and {len(texts) - len(kept)} more"]
+        kept.append(text)
+    return kept
 
 
 _FIELD_NAMES: dict[type[Event], tuple[str, ...]] = {}

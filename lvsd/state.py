@@ -48,10 +48,11 @@ class Wanted:
 
 @dataclass(slots=True)
 class State:
-    """What a log says so far. `complete` is False after a gap in it, until the next snapshot is whole.
+    """What a log says so far.
 
-    `unseen` are the services and rows that the snapshot being read has not told of so far; `gap` is whether a
-    line was lost since the last snapshot began.
+    `complete` is False after a gap in it and at the start of a run, until the next snapshot is whole.
+    `unseen` are the services and rows that the snapshot being read has not told of so far, None where none
+    is being read.
     """
 
     director: str = ""
@@ -65,7 +66,6 @@ class State:
     addresses: dict[str, dict[str, str]] = field(default_factory=dict)
     foreign: dict[str, None] = field(default_factory=dict)
     unseen: set[str | Key] | None = None
-    gap: bool = True
 
     def fold(self, record: Record) -> None:
         """Take in one line of the log. Events that bear no state only move the time forward."""
@@ -88,16 +88,20 @@ class State:
             "foreign": list(self.foreign),
         }
 
+    def see(self, *told: str | Key) -> None:
+        """Note that services or rows were told of while a snapshot is read."""
+        if self.unseen is not None:
+            self.unseen.difference_update(told)
+
+    def lose(self) -> None:
+        """Note that something was not told: the state is in doubt until the next snapshot is whole."""
+        self.complete, self.unseen = False, None
+
     def _follow(self, record: Record) -> None:
         seq, run = record["seq"], record["run"]
-        if run != self.run:
-            # A run that is followed from its first line has lost nothing of what it reports itself; what
-            # happened between two runs is told by the snapshot that each begins with.
-            self.gap = self.gap or seq != 1
-        elif seq != self.seq + 1:
-            self.gap, self.unseen = True, None
-        if self.gap:
-            self.complete = False
+        if (run, seq) != (self.run, self.seq + 1):
+            # What happened between two runs is told by the snapshot that each begins with.
+            self.lose()
         self.run, self.seq, self.at = run, seq, record["ts"]
 
     def _service(self, wanted: Wanted) -> dict[str, Any]:
@@ -125,16 +129,24 @@ def _stopped(state: State, _: Record) -> None:
     state.running = False
 
 
+def _dropped(state: State, _: Record) -> None:
+    state.lose()
+
+
 def _configured(state: State, record: Record) -> None:
     name = record["service"]
     if record["change"] == "removed":
         state.services.pop(name, None)
         return
+    state.see(name)
     wanted = _want(state, record)
+    rows = state.rows.get(wanted.key)
     for key, server in record["real_servers"].items():
-        known = wanted.before.get(key, _NOTHING_KNOWN)
-        health = {field: known[field] for field in _NOTHING_KNOWN if field in known}
+        known = wanted.before.get(key, {})
+        health = {field: known.get(field, nothing) for field, nothing in _NOTHING_KNOWN.items()}
         wanted.servers[key] = {**health, **server}
+        if rows is not None and key in rows.servers:
+            rows.servers[key]["name"] = server["name"]
 
 
 def _want(state: State, record: Record) -> Wanted:
@@ -158,6 +170,7 @@ def _judged(state: State, record: Record) -> None:
 
 
 def _service_set(state: State, record: Record) -> None:
+    state.see(_key(record))
     settings = {field: record[field] for field in _SETTINGS}
     rows = state.rows.setdefault(_key(record), ServiceRows(settings))
     rows.settings = settings
@@ -201,21 +214,21 @@ def _foreign_disappeared(state: State, record: Record) -> None:
 
 
 def _snapshot_begins(state: State, record: Record) -> None:
-    state.director, state.running, state.gap = record["director"], True, False
+    state.director, state.running = record["director"], True
     state.unseen = {*state.services, *state.rows}
 
 
 def _snapshot_tells(state: State, record: Record) -> None:
     name, key = record["service"], _key(record)
-    if state.unseen is not None:
-        state.unseen -= {name, key}
+    state.see(name, key)
     _tell_rows(state, record, key)
     if not name:
         return
     wanted = _want(state, record)
     for server, told in record["real_servers"].items():
         if told["configured"]:
-            wanted.servers[server] = {field: told[field] for field in told if field not in _NOT_KNOWLEDGE}
+            known = {field: told[field] for field in told if field not in _NOT_KNOWLEDGE}
+            wanted.servers[server] = {**_NOTHING_KNOWN, **known}
 
 
 def _tell_rows(state: State, record: Record, key: Key) -> None:
@@ -232,15 +245,18 @@ def _tell_rows(state: State, record: Record, key: Key) -> None:
 def _snapshot_ends(state: State, record: Record) -> None:
     if state.unseen is None:
         return
+    if record["part"] == 0:
+        state.addresses, state.foreign = {}, {}
+    state.addresses |= {f"{told['address']} {told['interface']}": told for told in record["addresses"]}
+    state.foreign |= dict.fromkeys(record["foreign"])
+    if record["part"] + 1 < record["parts"]:
+        return
     for unseen in state.unseen:
         if isinstance(unseen, str):
             state.services.pop(unseen, None)
         else:
             state.rows.pop(unseen, None)
-    state.unseen = None
-    state.addresses = {f"{told['address']} {told['interface']}": told for told in record["addresses"]}
-    state.foreign = dict.fromkeys(record["foreign"])
-    state.complete = not state.gap
+    state.unseen, state.complete = None, True
 
 
 def _key(record: Record) -> Key:
@@ -262,6 +278,7 @@ def _server(known: dict[str, Any], row: dict[str, Any] | None) -> dict[str, Any]
 _STEPS: dict[str, Callable[[State, Record], None]] = {
     "director.started": _started,
     "director.stopped": _stopped,
+    "log.dropped": _dropped,
     "config.changed": _configured,
     "health.changed": _judged,
     "service.added": _service_set,

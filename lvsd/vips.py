@@ -25,6 +25,7 @@ class Vips:
         self.owned: dict[Where, DirectorAddress] = {_where(address): address for address in recorded}
         self.held: dict[Where, DirectorAddress] = {}
         self._wanted: dict[Where, DirectorAddress] = {}
+        self._causes: dict[Where, str] = {}
         self._refusals: dict[Where, str] = {}
 
     @property
@@ -43,20 +44,26 @@ class Vips:
         """Take in which of the addresses concerned are on their interfaces; return what is to be done."""
         effects: list[Effect] = []
         for where in [where for where in self.held if where not in present]:
+            self._causes[where] = "mended"
             effects.append(Report(_removed(self.held.pop(where), "drift")))
-            cause = "mended"
         for where in [where for where in self.owned if where in present and where not in self.held]:
             self.held[where] = self.owned[where]
+            self._causes.pop(where, None)
             effects.append(Report(_added(self.owned[where], "adopted")))
-        effects += [AddAddress(address) for where, address in self._wanted.items() if where not in self.held]
+        for where, address in self._wanted.items():
+            held = self.held.get(where)
+            if held != address:
+                # The same address with another prefix or label is replaced.
+                effects += [] if held is None else [RemoveAddress(held)]
+                self._causes.setdefault(where, cause)
+                effects.append(AddAddress(address))
         effects += [
             RemoveAddress(address) for where, address in self.held.items() if where not in self._wanted
         ]
-        self._cause = cause
-        for where in [where for where in self.owned if where not in self._wanted and where not in self.held]:
+        gone = [where for where in self.owned if where not in self._wanted and where not in self.held]
+        for where in gone:
             del self.owned[where]
-            effects.append(Remember())
-        return effects
+        return [*effects, Remember()] if gone else effects
 
     def added(self, address: DirectorAddress, error: str) -> list[Effect]:
         """Take in that `address` was put on its interface, or why not."""
@@ -65,15 +72,17 @@ class Vips:
             return self._refused(where, address, error)
         self._refusals.pop(where, None)
         self.held[where] = address
-        return [Report(_added(address, self._cause))]
+        return [Report(_added(address, self._causes.pop(where, "config")))]
 
     def removed(self, address: DirectorAddress, error: str, cause: str) -> list[Effect]:
         """Take in that `address` was taken from its interface, or why not."""
         where = _where(address)
         if error:
             return self._refused(where, address, error)
+        self._refusals.pop(where, None)
         self.held.pop(where, None)
-        self.owned.pop(where, None)
+        if where not in self._wanted:
+            self.owned.pop(where, None)
         return [Report(_removed(address, cause)), Remember()]
 
     def _refused(self, where: Where, address: DirectorAddress, error: str) -> list[Effect]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+LONGEST_REASON = 200
+"""Letters of a reason that are kept: it stands in every line and snapshot that tells of the server."""
+
 
 class Ended(StrEnum):
     """How a probe came out. LOCAL is the director's own fault and says nothing about the real server."""
@@ -20,6 +23,10 @@ class Outcome:
 
     ended: Ended
     reason: str
+
+    def __post_init__(self) -> None:
+        if len(self.reason) > LONGEST_REASON:
+            object.__setattr__(self, "reason", f"{self.reason[: LONGEST_REASON - 1]}…")
 
     @classmethod
     def passed(cls, reason: str) -> Outcome:

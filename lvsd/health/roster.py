@@ -12,6 +12,7 @@ from lvsd.health.verdict import Health, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
     from lvsd.config.model import Check, RealServer, VirtualService
     from lvsd.model import Address, Instant, Seconds, ServerKey
@@ -56,10 +57,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What a new target inherits from the one it replaces; `due_at` (monotonic) None: no probe was due."""
+    """What a new target inherits from the one it replaces: the finding, when it was due (monotonic)."""
 
     finding: Finding
-    due_at: Seconds | None = None
+    due_at: Seconds
 
 
 @dataclass(slots=True)
@@ -72,11 +73,15 @@ class Watched:
 
 
 class Roster:
-    """All targets and their users; what a call costs follows the service at hand, not the roster's size."""
+    """All targets and their users; what a call costs follows the service at hand, not the roster's size.
+
+    A target that nobody uses any more is probed on until `sweep`, so that a real server may change hands.
+    """
 
     def __init__(self) -> None:
         self.watched: dict[Target, Watched] = {}
         self._sources: dict[str, dict[ServerKey, Target | Finding]] = {}
+        self._unused: dict[Target, None] = {}
         self._arrivals = 0
 
     def finding(self, member: Member) -> Finding | None:
@@ -84,21 +89,22 @@ class Roster:
         source = self._sources.get(member.service, {}).get(member.key)
         return self.watched[source].finding if isinstance(source, Target) else source
 
-    def carried(self, member: Member) -> Carried | None:
-        """Return what a new target for `member` would inherit, None where nothing was ever probed."""
-        source = self._sources.get(member.service, {}).get(member.key)
-        if not isinstance(source, Target):
-            return None
-        watched = self.watched[source]
-        return Carried(watched.finding, watched.due_at)
+    def carried(self, name: str) -> dict[ServerKey, Carried | None]:
+        """Return what new targets for the service `name` would inherit, None where there was no probe."""
+        return {
+            key: Carried(self.watched[source].finding, self.watched[source].due_at)
+            if isinstance(source, Target)
+            else None
+            for key, source in self._sources.get(name, {}).items()
+        }
 
     def enter(
-        self, service: VirtualService, carried: Mapping[ServerKey, Carried], now: Instant
-    ) -> tuple[list[Target], list[Target]]:
-        """Take in `service`, new or edited; return the targets to begin with and those to leave.
+        self, service: VirtualService, carried: Mapping[ServerKey, Carried | None], now: Instant
+    ) -> list[Target]:
+        """Take in `service`, new or edited; return the targets to begin with.
 
         `carried` holds what was known of its servers under other settings: a dead server does not come back
-        because its probe is another.
+        because its probe is another. A target that others use already keeps its own finding.
         """
         before = self._sources.get(service.name, {})
         after: dict[ServerKey, Target | Finding] = {}
@@ -110,31 +116,37 @@ class Roster:
                 after[server.key] = kept if isinstance(kept, Finding) else _never_probed(now)
                 continue
             after[server.key] = target
-            if self._use(Member(service.name, server.key), target, carried.get(server.key), now):
+            if target not in self.watched:
+                self.watched[target] = self._watch(target, carried.get(server.key), now)
                 begun.append(target)
+            self.watched[target].users[Member(service.name, server.key)] = None
         self._sources[service.name] = after
-        left = {key: source for key, source in before.items() if after.get(key) != source}
-        return begun, self._disuse(service.name, left)
+        self._disuse(
+            service.name, {key: source for key, source in before.items() if after.get(key) != source}
+        )
+        return begun
 
-    def presume(self, member: Member, finding: Finding) -> None:
-        """Set what an earlier run had found out about `member`, unless a probe has said otherwise since."""
-        source = self._sources.get(member.service, {}).get(member.key)
-        if isinstance(source, Target) and _forbids(finding, self.watched[source].finding):
-            self.watched[source].finding = finding
+    def presume(self, members: AbstractSet[Member], finding: Finding) -> None:
+        """Set what an earlier run had found out about `members`, unless a probe has said otherwise since.
 
-    def leave(self, name: str) -> list[Target]:
-        """Forget the service `name`; return the targets that nobody uses any more."""
-        return self._disuse(name, self._sources.pop(name, {}))
+        Where others that are not among them share the target, nothing is presumed.
+        """
+        sources = {self._sources.get(member.service, {}).get(member.key) for member in members}
+        for watched in [self.watched[source] for source in sources if isinstance(source, Target)]:
+            if watched.finding.verdict is Verdict.UNKNOWN and watched.users.keys() <= members:
+                watched.finding = finding
 
-    def _use(self, member: Member, target: Target, carried: Carried | None, now: Instant) -> bool:
-        """Note that `member` uses `target`; return whether the target is new."""
-        watched = self.watched.get(target)
-        if watched is None:
-            self.watched[target] = self._watch(target, carried, now)
-        elif carried is not None and _forbids(carried.finding, watched.finding):
-            watched.finding = carried.finding
-        self.watched[target].users[member] = None
-        return watched is None
+    def leave(self, name: str) -> None:
+        """Forget the service `name`."""
+        self._disuse(name, self._sources.pop(name, {}))
+
+    def sweep(self) -> list[Target]:
+        """Forget the targets that nobody uses any more; return them."""
+        unused = [target for target in self._unused if not self.watched[target].users]
+        for target in unused:
+            del self.watched[target]
+        self._unused.clear()
+        return unused
 
     def _watch(self, target: Target, carried: Carried | None, now: Instant) -> Watched:
         self._arrivals += 1
@@ -142,22 +154,14 @@ class Roster:
         due_at = now.monotonic + spread
         if carried is None:
             return Watched(Finding(Health(), NO_VERDICT_YET, now.wall), due_at)
-        if carried.due_at is not None:
-            # A reload does not put a probe off, however often it comes.
-            due_at = max(now.monotonic, min(due_at, carried.due_at))
-        return Watched(carried.finding, due_at)
+        # A reload does not put a probe off, however often it comes.
+        return Watched(carried.finding, max(now.monotonic, min(due_at, carried.due_at)))
 
-    def _disuse(self, name: str, left: Mapping[ServerKey, Target | Finding]) -> list[Target]:
-        unused = []
+    def _disuse(self, name: str, left: Mapping[ServerKey, Target | Finding]) -> None:
         for key, source in left.items():
-            if isinstance(source, Finding):
-                continue
-            users = self.watched[source].users
-            users.pop(Member(name, key), None)
-            if not users:
-                del self.watched[source]
-                unused.append(source)
-        return unused
+            if isinstance(source, Target):
+                self.watched[source].users.pop(Member(name, key), None)
+                self._unused[source] = None
 
 
 def _never_probed(now: Instant) -> Finding:
@@ -168,8 +172,3 @@ def _target(service: VirtualService, server: RealServer) -> Target | None:
     if service.check is None:
         return None
     return Target(service.check, server.host.address, service.check.port or server.port)
-
-
-def _forbids(carried: Finding, present: Finding) -> bool:
-    """Return whether a verdict carried over rules out what a target not yet probed would allow."""
-    return carried.verdict is Verdict.DOWN and present.verdict is Verdict.UNKNOWN

@@ -32,7 +32,7 @@ def desired(
     present: Mapping[ServerKey, Server],
 ) -> Rows:
     """Return the rows that `service` should have; `present` are its real servers' rows as they are now."""
-    wanted = {}
+    wanted: dict[ServerKey, Server] = {}
     for real_server in service.real_servers:
         key = real_server.key
         full = Server(service.forwarding, real_server.weight)
@@ -40,8 +40,10 @@ def desired(
         if row is not None:
             wanted[key] = row
     sorry = service.sorry_server
-    if sorry is not None and all(standing.verdict is Verdict.DOWN for standing in standings.values()):
-        wanted.setdefault(sorry.key, Server(service.forwarding, SORRY_WEIGHT))
+    if sorry is not None and sorry.key not in wanted:
+        row = _sorry_row(service, standings, wanted, present.get(sorry.key))
+        if row is not None:
+            wanted[sorry.key] = row
     return Rows(service.service, {key: wanted[key] for key in sorted(wanted, key=in_table_order)})
 
 
@@ -54,3 +56,18 @@ def _row(service: VirtualService, standing: Standing, full: Server, present: Ser
         case Verdict.UNKNOWN:
             # Nothing is known that would justify a change; a new server may be in from the start.
             return full if present is None and standing.admitted else present
+
+
+def _sorry_row(
+    service: VirtualService,
+    standings: Mapping[ServerKey, Standing],
+    wanted: Mapping[ServerKey, Server],
+    present: Server | None,
+) -> Server | None:
+    """Return the sorry server's row: it is in while all others are down, and leaves when one is to serve."""
+    verdicts = {standing.verdict for standing in standings.values()}
+    if verdicts <= {Verdict.DOWN}:
+        return Server(service.forwarding, SORRY_WEIGHT)
+    if Verdict.UP in verdicts or any(server.weight > 0 for server in wanted.values()):
+        return None
+    return present

@@ -6,26 +6,22 @@ Rows that are not lvsd's are only known as foreign, and never part of a plan.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from lvsd.ipvs.change import AddService, EditService, RemoveServer, RemoveService, apply
-from lvsd.ipvs.plan import plan_service
+from lvsd.ipvs.plan import first_steps, plan_service
+from lvsd.ipvs.refusals import Refusals
 from lvsd.model import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from lvsd.ipvs.change import Change, Image
+    from lvsd.ipvs.refusals import Refused, RowKey
     from lvsd.model import Instant, Seconds, ServerKey, ServiceKey, Table
 
 BATCH = 400
 """Changes programmed at a time: what the loop then does for their events stays in the milliseconds."""
-
-FIRST_RETRY: Seconds = 1.0
-LAST_RETRY: Seconds = 60.0
-
-RowKey: TypeAlias = "tuple[ServiceKey, ServerKey | None]"
-"""A row of the table: a service's with None, a server's with its key."""
 
 
 @dataclass(slots=True)
@@ -37,36 +33,84 @@ class Owned:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """A change that the kernel refused, why, and when it is worth trying again."""
+class Wanted:
+    """What is configured under one key: the rows it should have, all its real servers, which are dead."""
 
-    change: Change
-    reason: str
-    wait: Seconds
-    retry_at: Seconds
+    rows: Rows
+    hosts: Mapping[ServerKey, str]
+    dead: Collection[ServerKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A service whose own rows are not as they were thought to be, and why."""
+
+    key: ServiceKey
+    thought: Rows | None
+    read: Rows | None
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a reading of the table brought: own rows that differ, foreign rows that came and went."""
+
+    differences: Collection[Difference]
+    appeared: Collection[RowKey]
+    gone: Collection[RowKey]
 
 
 class Ledger:
     """Own rows, by key. What a call costs follows the services it names, except for `compare`.
 
-    `retry_at` (monotonic) is when `retry` wants to be called, None while nothing is refused.
+    `owned_changed` is set whenever `owned` changes; who writes it down clears it.
     """
 
     def __init__(self, owned: dict[ServiceKey, Owned]) -> None:
         self.owned = owned
+        self.owned_changed = False
         self.actual: Image = {}
         self.foreign: dict[RowKey, None] = {}
-        self._refused: dict[ServiceKey, dict[ServerKey | None, Refused]] = {}
-        self.retry_at: Seconds | None = None
+        self._shared: set[ServiceKey] = set()
+        self._refusals = Refusals()
         self._due: dict[ServiceKey, str] = {}
         self._in_flight: tuple[Change, ...] = ()
+        self._flying: set[ServiceKey] = set()
         self._causes: dict[ServiceKey, str] = {}
+        self._postponed: set[ServiceKey] = set()
         self._touched: set[ServiceKey] = set()
+        self._unread: dict[ServiceKey, str] = {}
+        self._last: Table | None = None
 
     @property
     def idle(self) -> bool:
         """Whether nothing is being programmed or waits for it, refused changes aside."""
         return not self._due and not self._in_flight
+
+    @property
+    def needs_reading(self) -> bool:
+        """Whether there are services that wait for the table to be read before anything is changed."""
+        return bool(self._unread)
+
+    @property
+    def retry_at(self) -> Seconds | None:
+        """When `retry` wants to be called (monotonic), None while nothing is refused."""
+        return self._refusals.next_at
+
+    def claim(self, key: ServiceKey, name: str, hosts: Mapping[ServerKey, str]) -> None:
+        """Take rows under `key` for lvsd's own from now on. Foreign ones among them are read first."""
+        owned = self.owned.get(key)
+        rows: list[RowKey] = [] if owned else [(key, None)]
+        if owned is None:
+            owned = self.owned[key] = Owned(name)
+        rows += [(key, server) for server in hosts if server not in owned.hosts]
+        if any(row in self.foreign for row in rows):
+            self._unread.setdefault(key, "adopted")
+        if rows:
+            self._last = None
+        self.owned_changed |= bool(rows) or owned.name != name or not hosts.items() <= owned.hosts.items()
+        owned.name = name
+        owned.hosts |= hosts
 
     def mark(self, key: ServiceKey, cause: str) -> None:
         """Note that the rows under `key` may have to change, and why."""
@@ -77,7 +121,7 @@ class Ledger:
         return self._causes.get(key, "")
 
     def next_batch(
-        self, wanted: Callable[[ServiceKey], Rows | None], held: set[ServiceKey], now: Instant
+        self, wanted: Callable[[ServiceKey], Wanted | None], held: Collection[ServiceKey], now: Instant
     ) -> tuple[Change, ...]:
         """Return the changes to program now, none while others are in flight.
 
@@ -87,137 +131,140 @@ class Ledger:
             return ()
         batch: list[Change] = []
         self._causes = {}
-        for key in [key for key in self._due if key not in held]:
-            self._causes[key] = self._due.pop(key)
+        for key in [key for key in self._due if key not in held and key not in self._unread]:
+            cause = self._due.pop(key)
             changes = self._changes(key, wanted(key), now)
             room = BATCH - len(batch)
             batch += changes[:room]
+            self._causes[key] = cause
             if len(changes) > room:
-                self._due[key] = self._causes[key]
+                self._due[key] = cause
             if len(batch) >= BATCH:
                 break
         self._in_flight = tuple(batch)
-        self._touched.update(row_of(change)[0] for change in batch)
+        self._flying = {row_of(change)[0] for change in batch}
+        self._touched |= self._flying
         return self._in_flight
 
     def settle(self, refusals: Mapping[int, str], now: Instant) -> Iterator[tuple[Change, Refused | None]]:
         """Take the kernel's answer to the batch in flight; yield each change with its refusal, or None.
 
-        A change that failed only because its service was refused is left out: the service's refusal says it.
+        Real servers of a service that was refused are left out: they failed with it, or the service was there
+        already, which the table will tell when it is read.
         """
-        batch, self._in_flight = self._in_flight, ()
+        batch = self._land()
+        self._last = None
         missing = {row_of(batch[i])[0] for i in refusals if isinstance(batch[i], AddService)}
+        self._unread |= dict.fromkeys(missing, "adopted")
         for i, change in enumerate(batch):
             row = row_of(change)
-            if i not in refusals:
-                self._refused.get(row[0], {}).pop(row[1], None)
+            if row[0] in self._postponed:
+                self._postponed.discard(row[0])
+                self._due.setdefault(row[0], self.cause(row[0]))
+            if row[0] in missing and row[1] is not None:
+                continue
+            if i in refusals:
+                yield change, self._refusals.add(row, change, refusals[i], now)
+            else:
+                self._refusals.forget(row)
                 apply(self.actual, change)
                 yield change, None
-            elif row[0] not in missing or isinstance(change, AddService):
-                yield change, self._refuse(change, refusals[i], now)
 
     def abandon(self) -> None:
         """Forget the batch in flight: what became of it is unknown, and a reading of the table will tell."""
-        batch, self._in_flight = self._in_flight, ()
-        for change in batch:
+        for change in self._land():
             key = row_of(change)[0]
-            self._due.setdefault(key, self._causes.get(key, ""))
+            self._unread.setdefault(key, self.cause(key))
+            self._due.setdefault(key, self.cause(key))
 
     def begin_reading(self) -> None:
         """Note that the table is being read: rows changed from now on are not judged by that reading."""
-        self._touched = {row_of(change)[0] for change in self._in_flight}
+        self._touched = set(self._flying)
 
-    def compare(self, table: Table) -> Iterator[tuple[ServiceKey, Rows | None, Rows | None]]:
-        """Yield each service whose own rows are not as thought: its key, the rows thought, the rows read.
+    def compare(self, table: Table) -> Comparison:
+        """Return in what the kernel's table is not as it was thought to be.
 
-        The image is corrected on the way, and the service marked to be mended.
+        The image is corrected on the way, and the services that differ are marked to be mended.
         """
+        if table is self._last and not self._touched and not self._unread:
+            return Comparison((), (), ())
+        differences = list(self._differences(table))
+        foreign = dict.fromkeys(row for row in self.foreign if row[0] in self._touched)
+        foreign |= dict.fromkeys(self._foreign_part(table))
+        appeared = [row for row in foreign if row not in self.foreign]
+        gone = [row for row in self.foreign if row not in foreign]
+        self.foreign = foreign
+        self._shared = {key for key, server in foreign if server is not None}
+        for key, _ in gone:
+            if key in self.owned:
+                self._due.setdefault(key, "config")
+        self._last = None if self._touched else table
+        return Comparison(differences, appeared, gone)
+
+    def disown(self, key: ServiceKey, configured: Mapping[ServerKey, str] | None) -> None:
+        """Give up what is neither configured nor in the table any more, as far as the table is known.
+
+        `configured` are the real servers now wanted under `key`, None where the service is not wanted.
+        """
+        owned = self.owned.get(key)
+        if owned is None or key in self._unread or key in self._flying:
+            return
+        rows = self.actual.get(key)
+        kept = (configured or {}).keys() | (rows.servers.keys() if rows else set())
+        given_up = owned.hosts.keys() - kept
+        for server in given_up:
+            del owned.hosts[server]
+        if configured is None and rows is None:
+            del self.owned[key]
+        elif not given_up:
+            return
+        self.owned_changed, self._last = True, None
+
+    def retry(self, now: Instant) -> None:
+        """Mark the services whose refused changes are worth trying again, and set `retry_at` to the next."""
+        for key in self._refusals.due(now):
+            self._due.setdefault(key, "retried")
+
+    def _land(self) -> tuple[Change, ...]:
+        batch, self._in_flight, self._flying = self._in_flight, (), set()
+        return batch
+
+    def _changes(self, key: ServiceKey, wanted: Wanted | None, now: Instant) -> list[Change]:
+        """Return the changes to make now under `key`; where there is none to make, give up what is left."""
+        present = self.actual.get(key)
+        planned = list(self._removable(key, plan_service(key, present, wanted.rows if wanted else None)))
+        if not planned:
+            self.disown(key, wanted.hosts if wanted else None)
+        steps = first_steps(planned, present, wanted.dead if wanted else ())
+        if len(steps) < len(planned):
+            self._postponed.add(key)
+        waiting = self._refusals.waiting(key, {row_of(change)[1]: change for change in planned}, now)
+        if None in waiting and isinstance(planned[0], AddService):
+            return []
+        return [change for change in steps if row_of(change)[1] not in waiting]
+
+    def _removable(self, key: ServiceKey, changes: Iterator[Change]) -> Iterator[Change]:
+        """Turn the removal of a service that holds foreign real servers into that of its own ones."""
+        for change in changes:
+            if isinstance(change, RemoveService) and key in self._shared:
+                yield from (RemoveServer(key, server) for server in self.actual[key].servers)
+            else:
+                yield change
+
+    def _differences(self, table: Table) -> Iterator[Difference]:
         for key in self.owned:
             if key in self._touched:
                 continue
-            read = self._own_part(key, table.get(key))
-            thought = self.actual.get(key)
+            cause = self._unread.pop(key, "drift")
+            read, thought = self._own_part(key, table.get(key)), self.actual.get(key)
             if read == thought:
                 continue
             if read is None:
                 del self.actual[key]
             else:
                 self.actual[key] = Rows(read.service, dict(read.servers))
-            self.mark(key, "mended")
-            yield key, thought, read
-
-    def compare_foreign(self, table: Table) -> tuple[list[RowKey], list[RowKey]]:
-        """Return the foreign rows that appeared and those that disappeared since the last reading."""
-        now_foreign = dict.fromkeys(row for row in self.foreign if row[0] in self._touched)
-        now_foreign |= dict.fromkeys(self._foreign_part(table))
-        appeared = [row for row in now_foreign if row not in self.foreign]
-        gone = [row for row in self.foreign if row not in now_foreign]
-        self.foreign = now_foreign
-        return appeared, gone
-
-    def disown(self, key: ServiceKey, configured: Mapping[ServerKey, str] | None) -> bool:
-        """Give up what is neither configured nor in the table any more; return whether that changed anything.
-
-        `configured` are the real servers now wanted under `key`, None where the service is not wanted.
-        """
-        owned = self.owned.get(key)
-        if owned is None:
-            return False
-        rows = self.actual.get(key)
-        if configured is None and rows is None:
-            del self.owned[key]
-            return True
-        kept = {**(configured or {}), **({} if rows is None else rows.servers)}
-        gone = [server for server in owned.hosts if server not in kept]
-        for server in gone:
-            del owned.hosts[server]
-        return bool(gone)
-
-    def retry(self, now: Instant) -> None:
-        """Mark the services whose refused changes are worth trying again, and set `retry_at` to the next."""
-        self.retry_at = None
-        for key, rows in self._refused.items():
-            for refused in rows.values():
-                if refused.retry_at <= now.monotonic:
-                    self._due.setdefault(key, "retried")
-                else:
-                    self._wake_at(refused.retry_at)
-
-    def _changes(self, key: ServiceKey, wanted: Rows | None, now: Instant) -> list[Change]:
-        planned = list(self._removable(key, plan_service(key, self.actual.get(key), wanted)))
-        refused = self._refused.get(key)
-        if not refused:
-            return planned
-        rows = {row_of(change)[1] for change in planned}
-        for row in refused.keys() - rows:
-            del refused[row]
-        waiting = [change for change in planned if _waits(refused.get(row_of(change)[1]), change, now)]
-        if any(isinstance(change, AddService) for change in waiting):
-            return []
-        return [change for change in planned if change not in waiting]
-
-    def _removable(self, key: ServiceKey, changes: Iterator[Change]) -> Iterator[Change]:
-        """Turn the removal of a service that holds foreign real servers into that of its own ones."""
-        for change in changes:
-            if isinstance(change, RemoveService) and self._is_shared(key):
-                yield from (RemoveServer(key, server) for server in self.actual[key].servers)
-            else:
-                yield change
-
-    def _is_shared(self, key: ServiceKey) -> bool:
-        return any(service == key and server is not None for service, server in self.foreign)
-
-    def _refuse(self, change: Change, reason: str, now: Instant) -> Refused:
-        row = row_of(change)
-        refused = self._refused.setdefault(row[0], {})
-        before = refused.get(row[1])
-        wait = min(before.wait * 2, LAST_RETRY) if before and before.change == change else FIRST_RETRY
-        refused[row[1]] = Refused(change, reason, wait, now.monotonic + wait)
-        self._wake_at(refused[row[1]].retry_at)
-        return refused[row[1]]
-
-    def _wake_at(self, at: Seconds) -> None:
-        self.retry_at = at if self.retry_at is None else min(self.retry_at, at)
+            self._due.setdefault(key, "mended")
+            yield Difference(key, thought, read, cause)
 
     def _own_part(self, key: ServiceKey, rows: Rows | None) -> Rows | None:
         if rows is None:
@@ -244,7 +291,3 @@ def row_of(change: Change) -> RowKey:
     if isinstance(change, AddService | EditService | RemoveService):
         return change.key, None
     return change.service, change.key
-
-
-def _waits(refused: Refused | None, change: Change, now: Instant) -> bool:
-    return refused is not None and refused.change == change and refused.retry_at > now.monotonic

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from lvsd.ipvs.change import AddServer, AddService, EditServer, EditService, RemoveServer, RemoveService
 from lvsd.model import in_table_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from lvsd.ipvs.change import Change
     from lvsd.model import Rows, Server, ServerKey, ServiceKey, Table
@@ -37,6 +37,20 @@ def plan_service(key: ServiceKey, actual: Rows | None, wanted: Rows | None) -> I
     yield from _plan_servers(key, {} if actual is None else actual.servers, wanted.servers)
 
 
+def first_steps(changes: list[Change], actual: Rows | None, dead: Collection[ServerKey]) -> list[Change]:
+    """Return those of one service's planned changes that may go at once, though the kernel may refuse any.
+
+    What would take the last live server waits until the server that is to replace it is known to be in the
+    table. Rows of servers that are `dead` wait for nothing.
+    """
+    if actual is None or not any(_brings(change, actual.servers) for change in changes):
+        return changes
+    taken = {change.key for change in changes if _takes(change)}
+    if any(server.weight > 0 and key not in taken for key, server in actual.servers.items()):
+        return changes
+    return [change for change in changes if not _takes(change) or change.key in dead]
+
+
 def _plan_servers(
     service: ServiceKey, actual: Mapping[ServerKey, Server], wanted: Mapping[ServerKey, Server]
 ) -> Iterator[Change]:
@@ -49,3 +63,18 @@ def _plan_servers(
         yield EditServer(service, key, wanted[key])
     for key in sorted(actual.keys() - wanted.keys(), key=in_table_order):
         yield RemoveServer(service, key)
+
+
+def _brings(change: Change, present: Mapping[ServerKey, Server]) -> bool:
+    """Return whether `change` brings a live server that is not in the table yet."""
+    match change:
+        case AddServer(server=server):
+            return server.weight > 0
+        case EditServer(key=key, server=server):
+            return server.weight > 0 and present[key].weight == 0
+        case _:
+            return False
+
+
+def _takes(change: Change) -> TypeGuard[EditServer | RemoveServer]:
+    return isinstance(change, RemoveServer) or (isinstance(change, EditServer) and change.server.weight == 0)
