@@ -103,6 +103,9 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from lvsd.edge.signals import hold_back
+
+    hold_back()
     from lvsd.edge.daemon import run
 
     return run(arguments.config)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from lvsd import adoption, telling
 from lvsd.config.model import Initial, Level
 from lvsd.effects import Effect, Forget, Probe, Program, ReadTable, Remember, Report
-from lvsd.events import ProbeFailed, ProbePassed
 from lvsd.health.impediments import Impediments
 from lvsd.health.outcome import Ended
 from lvsd.health.roster import Finding, Member, Roster
@@ -21,7 +20,6 @@ from lvsd.health.verdict import Verdict, next_probe_at, observe
 from lvsd.ipvs.desired import Standing, desired
 from lvsd.ipvs.ledger import Ledger, Owned, Wanted, row_of
 from lvsd.ipvs.plan import plan_service
-from lvsd.model import join_port
 from lvsd.telling import hosts_of
 
 if TYPE_CHECKING:
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from lvsd.events import Event
     from lvsd.health.outcome import Outcome
     from lvsd.health.roster import Carried, Target
-    from lvsd.health.verdict import Health
     from lvsd.ipvs.ledger import Comparison, Difference
     from lvsd.model import Instant, Seconds, ServerKey, ServiceKey, Table
 
@@ -111,7 +108,7 @@ class Director:
         if watched is None:
             return []
         before = watched.finding
-        reports = self._tell_probe(target, before.health, outcome)
+        reports = telling.probed(target, before.health, outcome) if self.level is Level.DEBUG else []
         if outcome.ended is Ended.LOCAL:
             reports += self._impediments.begin(target, outcome)
         else:
@@ -158,7 +155,8 @@ class Director:
             else:
                 reports.append(telling.refused(change, entry, refused))
         for key in keys:
-            self.ledger.disown(key, self._hosts(key))
+            holder = self.service_at(key)
+            self.ledger.disown(key, None if holder is None else hosts_of(holder))
         reading = [ReadTable()] if refusals else []
         return [*map(Report, reports), *reading, *self._program(now)]
 
@@ -185,34 +183,41 @@ class Director:
                 yield self._snapshot_of(service)
         # What is left are rows of services that are no longer configured, or changed hands meanwhile.
         for key in [key for key in self.ledger.actual if key not in told]:
-            rows, holder = self.ledger.actual.get(key), self._by_key.get(key)
+            rows, holder = self.ledger.actual.get(key), self.service_at(key)
             if holder is not None:
-                yield self._snapshot_of(self.services[holder])
+                yield self._snapshot_of(holder)
             elif rows is not None:
                 yield telling.snapshot_of_leaving(key, self.ledger.owned[key].hosts, rows)
+
+    def service_at(self, key: ServiceKey) -> VirtualService | None:
+        """Return the service that is configured under `key`."""
+        name = self._by_key.get(key)
+        return None if name is None else self.services[name]
+
+    def wanted(self, key: ServiceKey) -> Wanted | None:
+        """Return what the rows under `key` should be as things stand, None where no service is wanted."""
+        service = self.service_at(key)
+        if service is None:
+            return None
+        present = self.ledger.actual.get(key)
+        members = [Member(service.name, server.key) for server in service.real_servers]
+        standings = {member.key: self.standing(member) for member in members}
+        rows = desired(service, standings, {} if present is None else present.servers)
+        dead = [server for server, standing in standings.items() if standing.verdict is Verdict.DOWN]
+        return Wanted(rows, hosts_of(service), dead)
+
+    def standing(self, member: Member) -> Standing:
+        """Return what decides the row of `member`."""
+        finding = self.roster.finding(member)
+        verdict = Verdict.UNKNOWN if finding is None else finding.verdict
+        return Standing(verdict, member in self._admitted)
 
     def _snapshot_of(self, service: VirtualService) -> list[Event]:
         owned, rows = self.ledger.owned.get(service.key), self.ledger.actual.get(service.key)
         return telling.snapshot(service, self._findings(service), owned.hosts if owned else {}, rows)
 
-    def _wanted(self, key: ServiceKey) -> Wanted | None:
-        name = self._by_key.get(key)
-        if name is None:
-            return None
-        service = self.services[name]
-        present = self.ledger.actual.get(key)
-        standings = {server.key: self._standing(Member(name, server.key)) for server in service.real_servers}
-        rows = desired(service, standings, {} if present is None else present.servers)
-        dead = [server for server, standing in standings.items() if standing.verdict is Verdict.DOWN]
-        return Wanted(rows, hosts_of(service), dead)
-
-    def _standing(self, member: Member) -> Standing:
-        finding = self.roster.finding(member)
-        verdict = Verdict.UNKNOWN if finding is None else finding.verdict
-        return Standing(verdict, member in self._admitted)
-
     def _program(self, now: Instant) -> list[Effect]:
-        batch = self.ledger.next_batch(self._wanted, self._held, now) if self._adopted else ()
+        batch = self.ledger.next_batch(self.wanted, self._held, now) if self._adopted else ()
         return [*self._remember(), *([Program(batch)] if batch else [])]
 
     def _remember(self) -> list[Effect]:
@@ -236,10 +241,10 @@ class Director:
         return found
 
     def _carried(self, service: VirtualService) -> dict[ServerKey, Carried | None]:
-        """Return what is known of the service's servers under its name, else of those rows before."""
+        """Return what is known of the service's servers: of those rows before, else under its name."""
         holder = self._by_key.get(service.key)
         of_rows = self._former.get(service.key, {}) if holder is None else self.roster.carried(holder)
-        return {**of_rows, **self.roster.carried(service.name)}
+        return {**self.roster.carried(service.name), **of_rows}
 
     def _admit(
         self, service: VirtualService, before: VirtualService | None, known: Mapping[ServerKey, object]
@@ -262,10 +267,6 @@ class Director:
             self._former[service.key] = self.roster.carried(service.name)
             del self._by_key[service.key]
             self.ledger.mark(service.key, "config")
-
-    def _hosts(self, key: ServiceKey) -> Mapping[ServerKey, str] | None:
-        name = self._by_key.get(key)
-        return None if name is None else hosts_of(self.services[name])
 
     def _adopt(self, table: Table, now: Instant) -> Comparison:
         out: set[Member] = set()
@@ -298,12 +299,3 @@ class Director:
             self._admitted.discard(member)
             self.ledger.mark(service.key, "health")
             yield from telling.verdict(service, member.key, before, after)
-
-    def _tell_probe(self, target: Target, health: Health, outcome: Outcome) -> list[Event]:
-        if self.level is not Level.DEBUG or outcome.ended is Ended.LOCAL:
-            return []
-        server = join_port(target.address, target.port)
-        if outcome.ended is Ended.PASSED:
-            return [ProbePassed(server=server, reason=outcome.reason)]
-        count = 0 if health.verdict is Verdict.DOWN else health.dissent + 1
-        return [ProbeFailed(server=server, reason=outcome.reason, count=count, fall=target.check.fall)]

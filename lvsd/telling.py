@@ -14,6 +14,8 @@ from lvsd.events import (
     ForeignAppeared,
     ForeignDisappeared,
     HealthChanged,
+    ProbeFailed,
+    ProbePassed,
     ServerAdded,
     ServerEdited,
     ServerRemoved,
@@ -23,6 +25,7 @@ from lvsd.events import (
     SnapshotEnd,
     SnapshotService,
 )
+from lvsd.health.outcome import Ended
 from lvsd.health.roster import NO_VERDICT_YET
 from lvsd.health.verdict import Verdict
 from lvsd.ipvs.change import AddServer, AddService, EditServer, EditService, RemoveServer, RemoveService
@@ -33,7 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from lvsd.config.model import DirectorAddress, RealServer, VirtualService
-    from lvsd.health.roster import Finding
+    from lvsd.health.outcome import Outcome
+    from lvsd.health.roster import Finding, Target
+    from lvsd.health.verdict import Health
     from lvsd.ipvs.change import Change
     from lvsd.ipvs.ledger import Owned
     from lvsd.ipvs.refusals import Refused, RowKey
@@ -102,6 +107,22 @@ def refused(change: Change, owned: Owned, refusal: Refused) -> Event:
         reason=refusal.reason,
         retry_in=refusal.wait,
     )
+
+
+def probed(target: Target, before: Health, outcome: Outcome) -> list[Event]:
+    """Return what to tell of one probe; one that the director could not make is told otherwise."""
+    server = join_port(target.address, target.port)
+    match outcome.ended:
+        case Ended.PASSED:
+            return [ProbePassed(server=server, reason=outcome.reason)]
+        case Ended.FAILED:
+            count = 0 if before.verdict is Verdict.DOWN else before.dissent + 1
+            fall = target.check.fall
+            return [ProbeFailed(server=server, reason=outcome.reason, count=count, fall=fall)]
+        case Ended.LOCAL:
+            return []
+        case _:
+            assert_never(outcome.ended)
 
 
 def verdict(

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import sys
 import time
 from contextlib import suppress
@@ -15,20 +14,22 @@ from typing import TYPE_CHECKING, Final, assert_never
 from lvsd import __version__
 from lvsd.config.model import OnStop
 from lvsd.director import Director
-from lvsd.edge import state_file, systemd
+from lvsd.edge import memory, state_file, systemd
 from lvsd.edge.addresses import Addresses
 from lvsd.edge.ipvs import Ipvs
 from lvsd.edge.links import Links
 from lvsd.edge.loader import load
 from lvsd.edge.log import BridgeHandler, Log
+from lvsd.edge.memory import Memory
 from lvsd.edge.prober import Prober
 from lvsd.edge.probes import Probes
 from lvsd.edge.reload import Reloader
+from lvsd.edge.signals import Signals
 from lvsd.edge.snapshots import Snapshots
 from lvsd.edge.table import TableKeeper
 from lvsd.edge.vip_keeper import VipKeeper
 from lvsd.effects import AddAddress, Forget, Probe, Program, ReadTable, Remember, RemoveAddress, Report
-from lvsd.errors import ConfigError, KernelError, Mistake, Place
+from lvsd.errors import ConfigError, KernelError, LvsdError, Mistake, Place
 from lvsd.events import (
     ConfigRejected,
     DirectorReady,
@@ -37,7 +38,6 @@ from lvsd.events import (
     LibraryWarned,
     StateLost,
 )
-from lvsd.health.verdict import Verdict
 from lvsd.model import Instant
 from lvsd.vips import Vips
 
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 STOP_WITHIN: Final[Seconds] = 10.0
 READY_WITHIN: Final[Seconds] = 30.0
 STATUS_EVERY: Final[Seconds] = 1.0
-REMEMBER_AFTER: Final[Seconds] = 0.1
 MISTAKES_TOLD: Final = 20
 MANY: Final = 100
 """Services changed by a reload for which it is worth sparing the garbage collector the new ones."""
@@ -64,52 +63,56 @@ MANY: Final = 100
 def run(path: str) -> int:
     """Run the daemon in the foreground until it is told to stop; return its exit status."""
     try:
-        return asyncio.run(_run(path))
+        asyncio.run(_run(path))
     except ConfigError as error:
         for mistake in error.mistakes:
             print(mistake, file=sys.stderr)  # noqa: T201
-    except KernelError as error:
+    except LvsdError as error:
         print(f"lvsd: {error}", file=sys.stderr)  # noqa: T201
+    else:
+        return 0
     return 1
 
 
-async def _run(path: str) -> int:
-    loaded = await load(path)
-    log = _open_log(path, loaded)
+async def _run(path: str) -> None:
+    signals = Signals()
+    claim = memory.claim(state_file.path().parent)
     try:
-        async with Ipvs() as ipvs, Addresses() as addresses:
-            await Daemon(path, loaded, log, ipvs, addresses).run()
+        loaded = await signals.unless_stopped(load(path))
+        if loaded is not None:
+            await _serve(path, loaded, signals)
     finally:
-        log.close()
-    return 0
+        claim.release()
 
 
-def _open_log(path: str, loaded: Loaded) -> Log:
+async def _serve(path: str, loaded: Loaded, signals: Signals) -> None:
     try:
-        return Log(loaded.settings.log)
+        log = Log(loaded.settings.log)
     except OSError as error:
         raise _log_error(path, loaded, error) from None
-
-
-def _log_error(path: str, loaded: Loaded, error: OSError) -> ConfigError:
-    message = (
-        f"cannot write to {loaded.settings.log.file}: {error.strerror}; mend its directory or its rights"
-    )
-    return ConfigError([Mistake(Place(path), "log.file", message)])
+    try:
+        async with Ipvs() as ipvs, Addresses() as addresses:
+            await Daemon(path, loaded, log, ipvs, addresses, signals).run()
+    finally:
+        log.close()
 
 
 class Daemon:
     """One run: holds the director, and the hands that it has on the system."""
 
-    def __init__(self, path: str, loaded: Loaded, log: Log, ipvs: Ipvs, addresses: Addresses) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - what a run is made of
+        self, path: str, loaded: Loaded, log: Log, ipvs: Ipvs, addresses: Addresses, signals: Signals
+    ) -> None:
         self._path = path
         self._loaded = loaded
         self._log = log
-        self._state_file = state_file.path()
-        remembered = state_file.read(self._state_file)
-        self._trouble = remembered.trouble
+        self._signals = signals
+        file = state_file.path()
+        remembered = state_file.read(file)
+        self._lost = StateLost(file=str(file), reason=remembered.trouble) if remembered.trouble else None
         self._director = Director(remembered.rows, loaded.settings.log.level)
         self._vips = Vips(remembered.addresses)
+        self._memory = Memory(file, self._director, self._vips, self._report)
         self._links = Links(on_address=lambda _: self._vip_keeper.look_again())
         self._probes = Probes(self._links.impeded)
         self._prober = Prober(self._probes, self._probe_finished)
@@ -120,42 +123,42 @@ class Daemon:
         log.on_recovered = lambda: self._snapshots.want("lines lost")
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._stop = asyncio.Event()
-        self._reload = asyncio.Event()
-        self._remember = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._stop_reason = ""
         self._verdicts_changed = True
         self._rejected = False
 
     async def run(self) -> None:
         """Run until told to stop; raise what goes wrong in lvsd itself, so that it is restarted."""
         self._listen_to_libraries()
-        self._listen_to_signals()
-        settings = self._loaded.settings
-        self._report(
-            DirectorStarted(
-                director=settings.director, version=__version__, pid=os.getpid(), config=self._path
-            )
-        )
-        if self._trouble:
-            self._report(StateLost(file=str(self._state_file), reason=self._trouble))
+        name = self._loaded.settings.director
+        started = DirectorStarted(director=name, version=__version__, pid=os.getpid(), config=self._path)
+        self._report(started)
+        if self._lost is not None:
+            self._report(self._lost)
         try:
-            await self._follow_links()
-            await self._start()
-            await self._until_stopped()
+            await self._signals.unless_stopped(self._live(), self._failure)
             await self._withdraw()
         finally:
             await self._end()
 
-    async def _follow_links(self) -> None:
-        """Follow the director's own interfaces; without them every failure is taken for the server's."""
-        try:
-            await self._links.start()
-        except KernelError as error:
-            self._report(LibraryWarned(logger="lvsd.edge.links", message=str(error)))
+    async def _live(self) -> None:
+        await self._start()
+        _freeze()
+        self._report(self._ready())
+        systemd.ready(self._status())
+        await asyncio.gather(
+            self._table.run(lambda: self._loaded.settings.ipvs.reconcile),
+            self._vip_keeper.run(),
+            self._reloader.follow_names(),
+            self._reload_when_told(),
+            self._snapshot_when_told(),
+            self._memory.run(),
+            self._feed_watchdog(),
+            self._tell_status(),
+        )
 
     async def _start(self) -> None:
+        await self._follow_links()
         await self._reloader.apply(self._path, self._loaded)
         self._carry_out_now(self._vips.want(self._loaded.settings.addresses))
         await self._table.read()
@@ -164,37 +167,27 @@ class Daemon:
         await self._settled(READY_WITHIN)
         # The VIP comes last: who reaches it finds the services behind it.
         await self._vip_keeper.keep("config")
-        self._begin(self._vip_keeper.run())
-        self._begin(self._table.run(lambda: self._loaded.settings.ipvs.reconcile))
-        self._begin(self._reloader.follow_names())
-        self._begin(self._reload_when_told())
-        self._begin(self._remember_when_told())
-        self._begin(self._feed_watchdog())
-        self._begin(self._tell_status())
-        _freeze()
-        self._report(self._ready())
-        systemd.ready(self._status())
 
-    async def _until_stopped(self) -> None:
-        stopped = asyncio.ensure_future(self._stop.wait())
-        await asyncio.wait((stopped, self._failure), return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if self._failure.done():
-            self._failure.result()
+    async def _follow_links(self) -> None:
+        """Follow the director's own interfaces; without them every failure is taken for the server's."""
+        try:
+            await self._links.start()
+        except KernelError as error:
+            self._report(LibraryWarned(logger="lvsd.edge.links", message=str(error)))
 
     async def _withdraw(self) -> None:
         """Stop: the rows and VIPs stay, or go where the configuration says so."""
         systemd.stopping()
-        on_stop = self._loaded.settings.ipvs.on_stop
         await self._prober.close()
-        if on_stop is OnStop.REMOVE:
+        rows = "kept"
+        if self._loaded.settings.ipvs.on_stop is OnStop.REMOVE:
             self._feed(self._director.withdraw)
             await self._settled(STOP_WITHIN)
-            # No longer wanted, or the keeper would put them back as soon as it sees them gone.
-            self._carry_out_now(self._vips.want(()))
             await self._vip_keeper.remove_all()
-        self._report(DirectorStopped(reason=self._stop_reason, rows=_KEPT[on_stop]))
-        await self._write_state()
+            left = len(self._director.ledger.actual)
+            rows = f"removed, but for those of {left} services" if left else "removed"
+        await self._memory.write()
+        self._report(DirectorStopped(reason=self._signals.reason, rows=rows))
 
     async def _end(self) -> None:
         for task in self._tasks:
@@ -227,7 +220,7 @@ class Daemon:
                 case ReadTable():
                     self._table.want_reading()
                 case Remember():
-                    self._remember.set()
+                    self._memory.note_change()
                 case AddAddress() | RemoveAddress():
                     self._vip_keeper.look_again()
                 case _:
@@ -262,11 +255,17 @@ class Daemon:
 
     async def _reload_when_told(self) -> None:
         while True:
-            await self._reload.wait()
-            self._reload.clear()
+            await self._signals.reload.wait()
+            self._signals.reload.clear()
             systemd.reloading()
             await self._load_again()
             systemd.ready(self._status())
+
+    async def _snapshot_when_told(self) -> None:
+        while True:
+            await self._signals.snapshot.wait()
+            self._signals.snapshot.clear()
+            self._snapshots.want("SIGUSR1")
 
     async def _load_again(self) -> None:
         try:
@@ -290,21 +289,6 @@ class Daemon:
             _freeze()
         self._snapshots.want("reload")
 
-    async def _remember_when_told(self) -> None:
-        while True:
-            await self._remember.wait()
-            await asyncio.sleep(REMEMBER_AFTER)
-            self._remember.clear()
-            await self._write_state()
-
-    async def _write_state(self) -> None:
-        rows = state_file.freeze(self._director.ledger.owned)
-        addresses = list(self._vips.owned.values())
-        try:
-            await asyncio.to_thread(state_file.write, self._state_file, rows, addresses)
-        except OSError as error:
-            self._report(StateLost(file=str(self._state_file), reason=error.strerror or str(error)))
-
     async def _feed_watchdog(self) -> None:
         interval = systemd.watchdog_interval()
         while interval is not None:
@@ -323,11 +307,12 @@ class Daemon:
             await asyncio.sleep(STATUS_EVERY)
 
     def _status(self) -> str:
-        watched = self._director.roster.watched.values()
-        up = sum(each.finding.verdict is Verdict.UP for each in watched)
+        tables = self._director.ledger.actual.values()
+        live = sum(any(server.weight for server in rows.servers.values()) for rows in tables)
+        up, servers = self._director.roster.count_up()
         rejected = "; the last reload was rejected" if self._rejected else ""
         services = len(self._director.services)
-        return f"{services} virtual services, {up} of {len(watched)} probed servers up{rejected}"
+        return f"{live} of {services} virtual services and {up} of {servers} real servers up{rejected}"
 
     def _ready(self) -> DirectorReady:
         ledger = self._director.ledger
@@ -347,17 +332,6 @@ class Daemon:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None and not self._failure.done():
             self._failure.set_exception(task.exception() or RuntimeError())
-
-    def _listen_to_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop_for, number.name)
-        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
-        loop.add_signal_handler(signal.SIGUSR1, lambda: self._snapshots.want("SIGUSR1"))
-
-    def _stop_for(self, reason: str) -> None:
-        self._stop_reason = reason
-        self._stop.set()
 
     def _listen_to_libraries(self) -> None:
         loop = asyncio.get_running_loop()
@@ -383,7 +357,11 @@ def _freeze() -> None:
     gc.freeze()
 
 
-_KEPT = {OnStop.KEEP: "kept", OnStop.REMOVE: "removed"}
+def _log_error(path: str, loaded: Loaded, error: OSError) -> ConfigError:
+    message = (
+        f"cannot write to {loaded.settings.log.file}: {error.strerror}; mend its directory or its rights"
+    )
+    return ConfigError([Mistake(Place(path), "log.file", message)])
 
 
 def _rejected(path: str, error: ConfigError | OSError) -> ConfigRejected:

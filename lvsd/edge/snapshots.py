@@ -39,7 +39,7 @@ class Snapshots:
         self._wanted = asyncio.Event()
 
     def want(self, reason: str) -> None:
-        """Ask for a snapshot; one that is being written begins anew."""
+        """Ask for a snapshot, to follow the one that is being written, if any."""
         self._reason = reason
         self._wanted.set()
 
@@ -60,8 +60,6 @@ class Snapshots:
         services = len(self._director.services)
         self._report(SnapshotBegin(director=self.name, reason=self._reason, services=services))
         for i, lines in enumerate(self._director.snapshot()):
-            if self._wanted.is_set():
-                return
             for line in lines:
                 self._report(line)
             if i % AT_ONCE == 0:

@@ -60,7 +60,7 @@ class VipKeeper:
         present = {
             (address.address, address.interface)
             for address in self._vips.concerned
-            if await self._addresses.present(address)
+            if await self._is_present(address)
         }
         effects = self._vips.see(present, cause)
         self._carry_out([each for each in effects if not isinstance(each, AddAddress | RemoveAddress)])
@@ -70,6 +70,13 @@ class VipKeeper:
                 self._carry_out(self._vips.added(effect.address, error))
             elif isinstance(effect, RemoveAddress):
                 await self._remove(effect.address, cause)
+
+    async def _is_present(self, address: DirectorAddress) -> bool:
+        """Tell whether the VIP is there; on an interface that is not there it is not."""
+        try:
+            return await self._addresses.present(address)
+        except KernelError:
+            return False
 
     async def _remove(self, address: DirectorAddress, cause: str) -> None:
         error = await _error_of(self._addresses.remove(address))

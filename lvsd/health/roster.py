@@ -89,6 +89,15 @@ class Roster:
         source = self._sources.get(member.service, {}).get(member.key)
         return self.watched[source].finding if isinstance(source, Target) else source
 
+    def count_up(self) -> tuple[int, int]:
+        """Return how many real servers are up, and how many there are, each counted in every service."""
+        findings = [
+            self.watched[source].finding if isinstance(source, Target) else source
+            for sources in self._sources.values()
+            for source in sources.values()
+        ]
+        return sum(finding.verdict is Verdict.UP for finding in findings), len(findings)
+
     def carried(self, name: str) -> dict[ServerKey, Carried | None]:
         """Return what new targets for the service `name` would inherit, None where there was no probe."""
         return {

@@ -55,9 +55,9 @@ class Difference:
 class Comparison:
     """What a reading of the table brought: own rows that differ, foreign rows that came and went."""
 
-    differences: Collection[Difference]
-    appeared: Collection[RowKey]
-    gone: Collection[RowKey]
+    differences: list[Difference]
+    appeared: list[RowKey]
+    gone: list[RowKey]
 
 
 class Ledger:
@@ -70,8 +70,7 @@ class Ledger:
         self.owned = owned
         self.owned_changed = False
         self.actual: Image = {}
-        self.foreign: dict[RowKey, None] = {}
-        self._shared: set[ServiceKey] = set()
+        self._foreign: dict[ServiceKey, list[ServerKey | None]] = {}
         self._refusals = Refusals()
         self._due: dict[ServiceKey, str] = {}
         self._in_flight: tuple[Change, ...] = ()
@@ -80,6 +79,7 @@ class Ledger:
         self._postponed: set[ServiceKey] = set()
         self._touched: set[ServiceKey] = set()
         self._unread: dict[ServiceKey, str] = {}
+        self._seen: dict[ServiceKey, Rows] = {}
         self._last: Table | None = None
 
     @property
@@ -93,6 +93,11 @@ class Ledger:
         return bool(self._unread)
 
     @property
+    def foreign(self) -> list[RowKey]:
+        """The rows that are not lvsd's, as they were when the table was last read."""
+        return [(key, server) for key, servers in self._foreign.items() for server in servers]
+
+    @property
     def retry_at(self) -> Seconds | None:
         """When `retry` wants to be called (monotonic), None while nothing is refused."""
         return self._refusals.next_at
@@ -104,10 +109,10 @@ class Ledger:
         if owned is None:
             owned = self.owned[key] = Owned(name)
         rows += [(key, server) for server in hosts if server not in owned.hosts]
-        if any(row in self.foreign for row in rows):
-            self._unread.setdefault(key, "adopted")
         if rows:
-            self._last = None
+            self._look_anew(key)
+        if any(server in self._foreign.get(key, ()) for _, server in rows):
+            self._unread.setdefault(key, "adopted")
         self.owned_changed |= bool(rows) or owned.name != name or not hosts.items() <= owned.hosts.items()
         owned.name = name
         owned.hosts |= hosts
@@ -153,11 +158,11 @@ class Ledger:
         already, which the table will tell when it is read.
         """
         batch = self._land()
-        self._last = None
         missing = {row_of(batch[i])[0] for i in refusals if isinstance(batch[i], AddService)}
         self._unread |= dict.fromkeys(missing, "adopted")
         for i, change in enumerate(batch):
             row = row_of(change)
+            self._look_anew(row[0])
             if row[0] in self._postponed:
                 self._postponed.discard(row[0])
                 self._due.setdefault(row[0], self.cause(row[0]))
@@ -174,6 +179,7 @@ class Ledger:
         """Forget the batch in flight: what became of it is unknown, and a reading of the table will tell."""
         for change in self._land():
             key = row_of(change)[0]
+            self._look_anew(key)
             self._unread.setdefault(key, self.cause(key))
             self._due.setdefault(key, self.cause(key))
 
@@ -184,22 +190,22 @@ class Ledger:
     def compare(self, table: Table) -> Comparison:
         """Return in what the kernel's table is not as it was thought to be.
 
-        The image is corrected on the way, and the services that differ are marked to be mended.
+        The image is corrected on the way, and the services that differ are marked to be mended. `Rows` that
+        are the same object as at the last reading are not looked at again.
         """
-        if table is self._last and not self._touched and not self._unread:
-            return Comparison((), (), ())
-        differences = list(self._differences(table))
-        foreign = dict.fromkeys(row for row in self.foreign if row[0] in self._touched)
-        foreign |= dict.fromkeys(self._foreign_part(table))
-        appeared = [row for row in foreign if row not in self.foreign]
-        gone = [row for row in self.foreign if row not in foreign]
-        self.foreign = foreign
-        self._shared = {key for key, server in foreign if server is not None}
-        for key, _ in gone:
-            if key in self.owned:
-                self._due.setdefault(key, "config")
+        found = Comparison([], [], [])
+        if table is self._last and not self._touched:
+            return found
+        for key in self._fresh(table):
+            rows = table.get(key)
+            found.differences.extend(self._differences(key, rows))
+            self._compare_foreign(key, rows, found)
+            if rows is None:
+                self._seen.pop(key, None)
+            else:
+                self._seen[key] = rows
         self._last = None if self._touched else table
-        return Comparison(differences, appeared, gone)
+        return found
 
     def disown(self, key: ServiceKey, configured: Mapping[ServerKey, str] | None) -> None:
         """Give up what is neither configured nor in the table any more, as far as the table is known.
@@ -218,7 +224,8 @@ class Ledger:
             del self.owned[key]
         elif not given_up:
             return
-        self.owned_changed, self._last = True, None
+        self.owned_changed = True
+        self._look_anew(key)
 
     def retry(self, now: Instant) -> None:
         """Mark the services whose refused changes are worth trying again, and set `retry_at` to the next."""
@@ -246,44 +253,61 @@ class Ledger:
     def _removable(self, key: ServiceKey, changes: Iterator[Change]) -> Iterator[Change]:
         """Turn the removal of a service that holds foreign real servers into that of its own ones."""
         for change in changes:
-            if isinstance(change, RemoveService) and key in self._shared:
+            if isinstance(change, RemoveService) and any(self._foreign.get(key, ())):
                 yield from (RemoveServer(key, server) for server in self.actual[key].servers)
             else:
                 yield change
 
-    def _differences(self, table: Table) -> Iterator[Difference]:
-        for key in self.owned:
-            if key in self._touched:
-                continue
-            cause = self._unread.pop(key, "drift")
-            read, thought = self._own_part(key, table.get(key)), self.actual.get(key)
-            if read == thought:
-                continue
-            if read is None:
-                del self.actual[key]
-            else:
-                self.actual[key] = Rows(read.service, dict(read.servers))
-            self._due.setdefault(key, "mended")
-            yield Difference(key, thought, read, cause)
+    def _fresh(self, table: Table) -> list[ServiceKey]:
+        """Return the services of which a reading may bring news."""
+        changed = [key for key, rows in table.items() if rows is not self._seen.get(key)]
+        gone = [key for key in {**self._foreign, **self.owned} if key not in table]
+        return [key for key in [*changed, *gone] if key not in self._touched]
+
+    def _look_anew(self, key: ServiceKey) -> None:
+        """Note that the next reading is to be compared with the rows under `key`, changed in it or not."""
+        self._seen.pop(key, None)
+        self._last = None
+
+    def _differences(self, key: ServiceKey, rows: Rows | None) -> Iterator[Difference]:
+        cause = self._unread.pop(key, "drift")
+        read, thought = self._own_part(key, rows), self.actual.get(key)
+        if read == thought:
+            return
+        if read is None:
+            del self.actual[key]
+        else:
+            self.actual[key] = Rows(read.service, dict(read.servers))
+        self._due.setdefault(key, "mended")
+        yield Difference(key, thought, read, cause)
+
+    def _compare_foreign(self, key: ServiceKey, rows: Rows | None, found: Comparison) -> None:
+        before = self._foreign.pop(key, [])
+        after = [] if rows is None else list(self._foreign_part(key, rows))
+        found.appeared.extend((key, server) for server in after if server not in before)
+        found.gone.extend((key, server) for server in before if server not in after)
+        if after:
+            self._foreign[key] = after
+        if key in self.owned and before != after:
+            self._due.setdefault(key, "config")
 
     def _own_part(self, key: ServiceKey, rows: Rows | None) -> Rows | None:
-        if rows is None:
+        owned = self.owned.get(key)
+        if rows is None or owned is None:
             return None
-        hosts = self.owned[key].hosts
-        if all(server in hosts for server in rows.servers):
+        if all(server in owned.hosts for server in rows.servers):
             return rows
-        return Rows(rows.service, {server: row for server, row in rows.servers.items() if server in hosts})
+        return Rows(
+            rows.service, {server: row for server, row in rows.servers.items() if server in owned.hosts}
+        )
 
-    def _foreign_part(self, table: Table) -> Iterator[RowKey]:
-        for key, rows in table.items():
-            if key in self._touched:
-                continue
-            owned = self.owned.get(key)
-            if owned is None:
-                yield key, None
-            for server in rows.servers:
-                if owned is None or server not in owned.hosts:
-                    yield key, server
+    def _foreign_part(self, key: ServiceKey, rows: Rows) -> Iterator[ServerKey | None]:
+        owned = self.owned.get(key)
+        if owned is None:
+            yield None
+        for server in rows.servers:
+            if owned is None or server not in owned.hosts:
+                yield server
 
 
 def row_of(change: Change) -> RowKey:
