@@ -157,6 +157,9 @@ class TelnetShape(CheckShape):
     """A TCP connection that answers telnet's option negotiation (RFC 854) and waits for a text."""
 
     type: Literal["telnet"] = Field(description="a telnet session up to its banner")
+    timeout: Duration = _default(
+        "5s", "how long the whole probe may take; servers look the director's name up before they greet"
+    )
     expect: Expression = Field(
         ANY_PRINTABLE,
         description="a regular expression that must be found in the banner; default: any printable character",
