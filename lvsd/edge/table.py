@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lvsd.edge.ipvs import Ipvs
     from lvsd.effects import Effect
     from lvsd.ipvs.change import Change
-    from lvsd.model import Instant, Seconds, Table
+    from lvsd.model import Instant, Seconds
 
 SOON: Final[Seconds] = 0.2
 """The least time between two readings, however many are asked for."""
@@ -37,7 +37,6 @@ class TableKeeper:
         self._failed = failed
         self._wanted = asyncio.Event()
         self._answer = asyncio.Event()
-        self._last: Table | None = None
 
     def want_reading(self) -> None:
         """Ask for the table to be read soon."""
@@ -61,12 +60,13 @@ class TableKeeper:
         await self._answer.wait()
 
     async def read(self) -> None:
-        """Read the table once; the director hears of it where it is not as at the last time."""
+        """Read the table once, for the director.
+
+        It hears of a table that is as at the last reading, too: its own changes in between may be undone.
+        """
         self._director.begin_reading()
         table = await self._ipvs.read()
-        if table is not self._last:
-            self._last = table
-            self._feed(lambda now: self._director.read(table, now))
+        self._feed(lambda now: self._director.read(table, now))
 
     async def run(self, interval: Callable[[], Seconds]) -> None:
         """Read the table every `interval()` seconds, and soon after it was asked for."""
