@@ -6,12 +6,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lvsd.config.model import OnFailure
 from lvsd.director import Director
 from lvsd.edge import state_file
 from lvsd.edge.ipvs import Ipvs
 from lvsd.effects import Program
-from lvsd.health.roster import Member
-from lvsd.health.verdict import Verdict
+from lvsd.health.roster import Finding, Member
+from lvsd.health.verdict import Health, Verdict
 from lvsd.ipvs.change import RemoveServer, RemoveService
 from lvsd.ipvs.ledger import row_of
 from lvsd.model import Instant
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from lvsd.ipvs.change import Change
     from lvsd.ipvs.codec import Connections
     from lvsd.model import ServerKey, ServiceKey, Table
+
+SERVING = "in the table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,9 @@ async def plan(config: Config) -> Planned:
         director.enter(service, now)
     async with Ipvs() as ipvs:
         table = await ipvs.read()
+        director.roster.presume(
+            set(_in_service(config, table)), Finding(Health(Verdict.UP), SERVING, now.wall)
+        )
         changes = tuple(_changes(director, table, now))
         removed = {row_of(each)[0] for each in changes if isinstance(each, RemoveService | RemoveServer)}
         connections = await ipvs.connections(removed)
@@ -73,6 +79,16 @@ def _changes(director: Director, table: Table, now: Instant) -> Iterator[Change]
     while batch := [change for effect in effects if isinstance(effect, Program) for change in effect.changes]:
         yield from batch
         effects = director.programmed({}, now)
+
+
+def _in_service(config: Config, table: Table) -> Iterator[Member]:
+    """Yield the real servers that clients get now: whoever left them in the table had found them well."""
+    for service in config.services:
+        rows = table.get(service.key)
+        for server in service.real_servers:
+            row = None if rows is None else rows.servers.get(server.key)
+            if row is not None and (row.weight > 0 or service.on_failure is OnFailure.REMOVE):
+                yield Member(service.name, server.key)
 
 
 def _waiting(director: Director) -> Iterator[str]:
