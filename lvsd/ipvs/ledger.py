@@ -253,7 +253,8 @@ class Ledger:
     def _removable(self, key: ServiceKey, changes: Iterator[Change]) -> Iterator[Change]:
         """Turn the removal of a service that holds foreign real servers into that of its own ones."""
         for change in changes:
-            if isinstance(change, RemoveService) and any(self._foreign.get(key, ())):
+            is_shared = any(server is not None for server in self._foreign.get(key, ()))
+            if isinstance(change, RemoveService) and is_shared:
                 yield from (RemoveServer(key, server) for server in self.actual[key].servers)
             else:
                 yield change
