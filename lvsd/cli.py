@@ -132,6 +132,8 @@ def _plan(arguments: argparse.Namespace) -> int:
     planned = asyncio.run(plan(config))
     for line in planned.lines():
         print(line)
+    if planned.trouble:
+        print(f"lvsd: {planned.trouble}", file=sys.stderr)
     return 2 if arguments.detailed_exitcode and planned.changes else 0
 
 

@@ -31,11 +31,15 @@ SERVING = "in the table"
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The changes in their order, the live connections of what they remove, and who waits for a verdict."""
+    """The changes in their order, the live connections of what they remove, and who waits for a verdict.
+
+    `trouble` says why the plan may not be the whole of it.
+    """
 
     changes: tuple[Change, ...]
     connections: dict[ServiceKey, dict[ServerKey, Connections]]
     waiting: tuple[str, ...]
+    trouble: str = ""
 
     def lines(self) -> Iterator[str]:
         """Yield what `lvsd plan` prints."""
@@ -58,7 +62,9 @@ class Planned:
 
 async def plan(config: Config) -> Planned:
     """Return what bringing `config` into force would change; raise KernelError without the table."""
-    director = Director(state_file.read(state_file.path()).rows)
+    file = state_file.path()
+    remembered = state_file.read(file)
+    director = Director(remembered.rows)
     now = Instant(time.monotonic(), time.time())
     for service in config.services:
         director.enter(service, now)
@@ -70,7 +76,10 @@ async def plan(config: Config) -> Planned:
         changes = tuple(_changes(director, table, now))
         removed = {row_of(each)[0] for each in changes if isinstance(each, RemoveService | RemoveServer)}
         connections = await ipvs.connections(removed)
-    return Planned(changes, connections, tuple(_waiting(director)))
+    trouble = (
+        f"{file} is {remembered.trouble}: what is to be removed is not known" if remembered.trouble else ""
+    )
+    return Planned(changes, connections, tuple(_waiting(director)), trouble)
 
 
 def _changes(director: Director, table: Table, now: Instant) -> Iterator[Change]:

@@ -1,0 +1,214 @@
+"""Reloads: all or nothing, touching what differs, never bringing a dead server back, losing no request."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+from tables import Watch, told
+from tables import kernel as rows_of
+from waiting import until
+
+from lvsd.lab.classic import VIP
+from lvsd.lab.director import DirectorProcess
+from lvsd.lab.misbehaving import Page, Refuse
+from lvsd.lab.table import weights
+
+if TYPE_CHECKING:
+    from lvsd.lab.lab import Lab
+    from lvsd.lab.misbehaving import MisbehavingServer
+    from lvsd.lab.table import Table
+
+RS1, RS2, RS3 = ("192.168.0.3", 80), ("192.168.0.4", 80), ("192.168.0.5", 80)
+WEB = ("TCP", VIP, 80)
+CHECK = "{type: http, interval: 500ms, fast_interval: 100ms}"
+GOOD = f"""\
+director:
+  addresses: [{{address: {VIP}/24, interface: eth0, label: "eth0:101"}}]
+checks:
+  web: {CHECK}
+virtual_services:
+  www:
+    address: {VIP}:80
+    scheduler: rr
+    forward: dr
+    check: web
+    real_servers: [rs1, rs2]
+"""
+
+
+async def running(lab: Lab) -> tuple[DirectorProcess, MisbehavingServer]:
+    """Start lvsd with good web servers, and wait until rs1 and rs2 are in; return it, and rs1's server."""
+    servers = [await lab.hosts[host].misbehave(80, Page(f"I am {host}\n")) for host in ("rs1", "rs2", "rs3")]
+    director = await DirectorProcess.start(lab.hosts["vs1"], GOOD)
+    for host in ("rs1", "rs2"):
+        await director.saw("health.changed", host=host, new="up")
+    return director, servers[0]
+
+
+async def table(lab: Lab) -> Table:
+    return await lab.hosts["vs1"].read_table()
+
+
+async def settles(lab: Lab, director: DirectorProcess, key: tuple[str, str, int], rows: object) -> None:
+    """Wait until the kernel has `rows` under `key`, and the log, folded, says what the kernel has."""
+
+    async def as_wanted() -> bool:
+        return weights(await table(lab)).get(key) == rows
+
+    async def as_told() -> bool:
+        return rows_of(await table(lab)) == told(director.state())
+
+    await until(as_wanted)
+    await until(as_told)
+
+
+async def test_a_reload_adds_edits_and_removes_and_loses_no_request(bare_lab: Lab) -> None:
+    director, _ = await running(bare_lab)
+    client = await bare_lab.hosts["client"].request_every(0.05, VIP)
+    two = {RS1: 1, RS2: 1}
+    await settles(bare_lab, director, WEB, two)
+
+    await director.reload(GOOD.replace("[rs1, rs2]", "[rs1, rs2, rs3]"))
+    await settles(bare_lab, director, WEB, {**two, RS3: 1})
+
+    await director.reload(GOOD.replace("[rs1, rs2]", "[{address: rs1, weight: 7}, rs2, rs3]"))
+    await settles(bare_lab, director, WEB, {RS1: 7, RS2: 1, RS3: 1})
+
+    await director.reload(GOOD.replace("scheduler: rr", "scheduler: wlc"))
+    await settles(bare_lab, director, WEB, two)
+    assert (await table(bare_lab))[WEB]["scheduler"] == "wlc"
+
+    second = GOOD + f"  more: {{address: '{VIP}:81', check: none, real_servers: [rs3]}}\n"
+    await director.reload(second)
+    await settles(bare_lab, director, ("TCP", VIP, 81), {("192.168.0.5", 81): 1})
+    await director.reload(GOOD)
+    await settles(bare_lab, director, ("TCP", VIP, 81), None)
+
+    await client.stop()
+    assert client.failures == ()
+    assert director.state().complete
+
+
+async def test_a_vip_comes_and_goes_with_its_label_by_a_reload(bare_lab: Lab) -> None:
+    vs1 = bare_lab.hosts["vs1"]
+    director, _ = await running(bare_lab)
+    more = GOOD.replace(
+        '"eth0:101"}]', '"eth0:101"}, {address: 192.168.0.102/32, interface: eth0, label: "eth0:2"}]'
+    )
+    await director.reload(more)
+    await until(lambda: vs1.has_address("192.168.0.102"))
+    labels = {each.address: each.label for each in await vs1.addresses()}
+    assert (labels["192.168.0.102/32"], labels[f"{VIP}/24"]) == ("eth0:2", "eth0:101")
+    await director.reload(GOOD)
+    await director.saw("address.removed", address="192.168.0.102/32", cause="config")
+    assert not await vs1.has_address("192.168.0.102")
+    assert await vs1.has_address(VIP)
+
+
+MISTAKES = {
+    "unknown key": ("scheduler: rr", "sheduler: rr", "scheduler"),
+    "wrong word": ("forward: dr", "forward: direct", "forward"),
+    "wrong number": ("[rs1, rs2]", "[{address: rs1, weight: -1}]", "weight"),
+    "unknown host": ("[rs1, rs2]", "[rs1, rs9]", "rs9"),
+    "unknown check": ("check: web", "check: wed", "web"),
+    "twice the same": ("[rs1, rs2]", "[rs1, rs1]", "given twice"),
+    "no yaml": ("virtual_services:", "virtual_services: [", ""),
+    "empty": (GOOD, "", ""),
+}
+
+
+async def test_a_broken_file_changes_nothing_and_its_line_is_named(bare_lab: Lab) -> None:
+    director, _ = await running(bare_lab)
+    before = weights(await table(bare_lab))
+    async with Watch(bare_lab.hosts["vs1"]) as watch:
+        for name, (good, bad, word) in MISTAKES.items():
+            answer = await director.reload(GOOD.replace(good, bad))
+            assert answer["event"] == "config.rejected", name
+            assert answer["mistakes"][0].startswith(f"{director.config}:"), name
+            assert word in answer["mistakes"][0], name
+    assert watch.seen == [before]
+    assert (await director.reload(GOOD))["event"] == "config.loaded"
+
+
+@pytest.mark.parametrize(
+    ("good", "changed"),
+    [
+        (CHECK, "{type: http, interval: 500ms, fast_interval: 100ms, timeout: 900ms}"),
+        (CHECK, "{type: tcp, interval: 500ms, fast_interval: 100ms}"),
+        ("forward: dr", "forward: tun"),
+        ("  www:", "  web:"),
+    ],
+    ids=["time-out", "another check", "forwarding", "another name"],
+)
+async def test_a_dead_server_does_not_come_back_by_a_reload(bare_lab: Lab, good: str, changed: str) -> None:
+    director, dead = await running(bare_lab)
+    await dead.behave(Refuse())
+    await director.saw("server.removed", host="rs1")
+    async with Watch(bare_lab.hosts["vs1"]) as watch:
+        await director.reload(GOOD.replace(good, changed))
+        # Several rounds of probes under the new settings, all failing.
+        after = director.seq
+        await asyncio.sleep(3)
+    assert all(RS1 not in (rows or {}) for rows in watch.of(WEB)), watch.of(WEB)
+    assert not director.found("server.added", host="rs1", after=after)
+    await dead.behave(Page("I am rs1\n"))
+    await settles(bare_lab, director, WEB, {RS1: 1, RS2: 1})
+
+
+async def test_a_dying_server_is_found_under_a_reload_every_900_ms(bare_lab: Lab) -> None:
+    director, dead = await running(bare_lab)
+
+    async def reload_on() -> None:
+        for number in range(40):
+            weight = 2 + number % 2
+            await director.reload(GOOD.replace("[rs1, rs2]", f"[rs1, {{address: rs2, weight: {weight}}}]"))
+            await asyncio.sleep(0.9)
+
+    reloading = asyncio.create_task(reload_on())
+    try:
+        await director.saw("config.loaded", edited=1)
+        began = director.seq
+        await dead.behave(Refuse())
+        await director.saw("server.removed", host="rs1", after=began, timeout=15)
+    finally:
+        reloading.cancel()
+        await asyncio.wait({reloading})
+
+
+async def test_a_plan_says_what_the_reload_then_does(bare_lab: Lab) -> None:
+    director, _ = await running(bare_lab)
+    file = bare_lab.hosts["vs1"].directory / "next.yaml"
+    new = GOOD.replace("[rs1, rs2]", "[{address: rs1, weight: 4}]").replace("rr", "wrr")
+    file.write_text(new)
+    for _ in range(4):
+        await bare_lab.hosts["client"].request(VIP)
+    planned = await director.ask("plan", "-c", str(file), "--detailed-exitcode", check=False)
+    assert planned.status == 2
+    changes = [line for line in planned.output.splitlines() if line.startswith("ipvsadm")]
+    assert changes[:2] == [
+        f"ipvsadm -E -t {VIP}:80 -s wrr",
+        f"ipvsadm -e -t {VIP}:80 -r 192.168.0.3:80 -g -w 4",
+    ]
+    removal, _, touched = changes[2].partition("    # ")
+    assert removal == f"ipvsadm -d -t {VIP}:80 -r 192.168.0.4:80"
+    assert touched.endswith("inactive connections")
+    assert touched != "0 active and 0 inactive connections"
+    await director.reload(new)
+    await settles(bare_lab, director, WEB, {RS1: 4})
+    again = await director.ask("plan", "-c", str(file), "--detailed-exitcode", check=False)
+    assert (again.status, again.output) == (0, "# 0 changes\n")
+
+
+async def test_an_operators_snapshot_tells_the_whole_state(bare_lab: Lab) -> None:
+    director, _ = await running(bare_lab)
+    director.process.signal(signal.SIGUSR1)
+    begin = await director.saw("snapshot.begin", reason="SIGUSR1")
+    await director.saw("snapshot.end", after=begin["seq"])
+    shown = director.found("snapshot.service", after=begin["seq"])[-1]
+    assert {at: server["weight"] for at, server in shown["real_servers"].items()} == {
+        "192.168.0.3:80": 1,
+        "192.168.0.4:80": 1,
+    }
