@@ -150,12 +150,18 @@ async def _connected(sock: socket.socket) -> int:
     loop = asyncio.get_running_loop()
     writable = loop.create_future()
     descriptor = sock.fileno()  # not the socket, whose repr asyncio would take each time, at 10 us
-    loop.add_writer(descriptor, writable.set_result, None)
+    loop.add_writer(descriptor, _settle, writable)
     try:
         await writable
     finally:
         loop.remove_writer(descriptor)
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+def _settle(writable: asyncio.Future[None]) -> None:
+    """Note that a socket is writable; it is so again, or given up, before who waits for it has its turn."""
+    if not writable.done():
+        writable.set_result(None)
 
 
 def _blame_director(code: int) -> NoReturn:
