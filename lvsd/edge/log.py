@@ -8,6 +8,8 @@ import queue
 import secrets
 import sys
 import threading
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from time import sleep, time
 from typing import TYPE_CHECKING, Any, Final
@@ -122,6 +124,7 @@ class _Outlet:
         self._descriptor = -1
         self._queued = 0
         self._written = 0
+        self._reopens: deque[_Reopen] = deque()
         self._lines: queue.SimpleQueue[bytes | _Reopen | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="log", daemon=True)
         self._thread.start()
@@ -138,8 +141,9 @@ class _Outlet:
 
     def open(self, file: str) -> None:
         """Write to `file` from here on, to standard output where it is empty."""
-        descriptor = _open(file)
-        self._lines.put(_Reopen(descriptor))
+        reopen = _Reopen(_open(file))
+        self._reopens.append(reopen)
+        self._lines.put(reopen)
         self._file = file
 
     def msg(self, line: bytes) -> None:
@@ -156,8 +160,8 @@ class _Outlet:
             lines, other = self._take()
             self._write(b"".join(lines))
             if isinstance(other, _Reopen):
-                self._let_go()
-                self._descriptor = other.descriptor
+                if self._reopens and self._reopens[0] is other:
+                    self._turn_over()
             elif other is None:
                 self._let_go()
                 return
@@ -173,23 +177,52 @@ class _Outlet:
             item = self._lines.get()
         return lines, item
 
+    def _turn_over(self) -> None:
+        """Write to the next descriptor from now on."""
+        self._let_go()
+        self._descriptor = self._reopens.popleft().descriptor
+
     def _let_go(self) -> None:
-        if self._descriptor > sys.stderr.fileno():
+        if self._is_own:
             os.close(self._descriptor)
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether the descriptor is one that was opened here, and no standard one."""
+        return self._descriptor > sys.stderr.fileno()
 
     def _write(self, lines: bytes) -> None:
         """Write `lines` whole, however long it takes: none is ever torn, later ones wait or go."""
-        rest = memoryview(lines)
-        while rest:
+        done = 0
+        while done < len(lines):
             try:
-                done = os.write(self._descriptor, rest)
+                written = os.write(self._descriptor, memoryview(lines)[done:])
             except OSError as error:
                 self._complain(error)
-                sleep(RETRY_AFTER)
+                if self._reopens:
+                    done -= self._leave(lines, done)
+                else:
+                    sleep(RETRY_AFTER)
                 continue
-            self._written += done
-            rest = rest[done:]
+            self._written += written
+            done += written
             self.trouble = ""
+
+    def _leave(self, lines: bytes, done: int) -> int:
+        """Go on to the next descriptor before its turn; return how much is to be written again there.
+
+        The one that fails would be waited for without end where it fills the disc itself, deleted by now.
+        """
+        if self._reopens[0].descriptor == self._descriptor:
+            self._reopens.popleft()
+            return 0
+        begun = done - (lines.rfind(b"\n", 0, done) + 1)
+        if begun and self._is_own:
+            with suppress(OSError):  # no regular file, or emptied by someone
+                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - begun)
+        self._turn_over()
+        self._written -= begun
+        return begun
 
     def _complain(self, error: OSError) -> None:
         trouble = error.strerror or str(error)
