@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from datetime import UTC, datetime
@@ -16,6 +17,9 @@ from lvsd.lab import cli as lab
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+INTERRUPTED = 130
+"""What a shell says of a command that ended by SIGINT."""
 
 DEFAULT_FILE = "/etc/lvsd/lvsd.yaml"
 
@@ -36,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)
+        sys.stdout.flush()
     except ConfigError as error:
         for mistake in error.mistakes:
             print(mistake, file=sys.stderr)
@@ -43,8 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LvsdError as error:
         print(f"lvsd: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 1
+    except OSError as error:
+        print(f"lvsd: {error.strerror}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
         return 1
     return status
 
@@ -183,8 +193,8 @@ def _moment(text: str) -> str:
     if re.fullmatch(r"\d\d:\d\d(:\d\d)?", text):
         text = f"{datetime.now().astimezone():%Y-%m-%d}T{text}"
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        moment = datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
         message = f"{text!r} is no moment: write 2026-11-22T03:12:00, with Z for UTC, or 03:12 for today"
         raise argparse.ArgumentTypeError(message) from None
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lvsd.events import Record
 
 UNIT = "lvsd"
-NEEDED = {"ts", "seq", "run", "event"}
+NEEDED = {"ts": str, "seq": int, "run": str, "event": str}
 
 
 class NoLogError(LvsdError):
@@ -29,13 +29,17 @@ class NoLogError(LvsdError):
 def fold(lines: Iterable[bytes], until: str) -> State:
     """Return the state that the lines up to the moment `until` tell, up to the last one where it is empty.
 
-    Lines that are not lvsd's are passed over, and so is a torn one; raise NoLogError where none is.
+    Lines that are not lvsd's are passed over, and so is a torn one; one that lacks what it should have is a
+    gap. Raise NoLogError where no line is lvsd's.
     """
     state = State()
     for record in records(lines):
         if until and record["ts"] > until:
             break
-        state.fold(record)
+        try:
+            state.fold(record)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            state.lose()  # a line of lvsd's that lacks what it should have: damaged, or of a newer version
     if not state.run:
         before = f" up to {until}" if until else ""
         message = f"no line of lvsd's found{before}: is log.format `json`, and is this the right log?"
@@ -53,7 +57,9 @@ def records(lines: Iterable[bytes]) -> Iterator[Record]:
             record = orjson.loads(line[start:])
         except orjson.JSONDecodeError:
             continue
-        if isinstance(record, dict) and record.keys() >= NEEDED:
+        if isinstance(record, dict) and all(
+            isinstance(record.get(field), kind) for field, kind in NEEDED.items()
+        ):
             yield record
 
 

@@ -24,6 +24,7 @@ STOPPED = (
         b'{"ts":"2026-11-22T10:00:01Z","seq":9,"ru',
         b'{"message":"json of another program"}\n',
         b"[1, 2]\n",
+        b'{"ts":1,"seq":"2","run":[],"event":{}}\n',
         b"\n",
     ],
 )
@@ -48,3 +49,10 @@ def test_a_log_without_a_line_of_lvsds_is_an_error_that_says_so() -> None:
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(NoLogError, match=r"/missing/log: No such file"), open_log("/missing/log"):
         pass
+
+
+@pytest.mark.parametrize("event", ["service.added", "server.removed", "snapshot.service", "health.changed"])
+def test_a_line_that_lacks_what_it_should_have_is_a_gap(event: str) -> None:
+    damaged = f'{{"ts":"2026-11-22T10:00:01Z","seq":2,"run":"a","event":"{event}"}}\n'.encode()
+    state = fold([STARTED, damaged], "")
+    assert (state.seq, state.complete) == (2, False)
