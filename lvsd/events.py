@@ -23,7 +23,7 @@ class Event:
 
     @property
     def level(self) -> Level:
-        """How urgent it is."""
+        """Info, where a class does not say otherwise."""
         return Level.INFO
 
     def to_json(self) -> dict[str, Any]:
@@ -48,6 +48,7 @@ class _Worded(Event):
 class _Warning(Event):
     @property
     def level(self) -> Level:
+        """Warning."""
         return Level.WARNING
 
 
@@ -55,6 +56,7 @@ class _Warning(Event):
 class _Error(Event):
     @property
     def level(self) -> Level:
+        """Error."""
         return Level.ERROR
 
 
@@ -176,7 +178,7 @@ class HealthChanged(Event):
 
     @property
     def level(self) -> Level:
-        """Warn when a server goes down."""
+        """Warning when the real server is down now, else info."""
         return Level.WARNING if self.new == "down" else Level.INFO
 
 
@@ -192,7 +194,7 @@ class ProbeFailed(Event):
 
     @property
     def level(self) -> Level:
-        """Probes are debug events."""
+        """Debug."""
         return Level.DEBUG
 
 
@@ -206,7 +208,7 @@ class ProbePassed(Event):
 
     @property
     def level(self) -> Level:
-        """Probes are debug events."""
+        """Debug."""
         return Level.DEBUG
 
 
@@ -269,7 +271,7 @@ class ServiceRemoved(Event):
 
     @property
     def level(self) -> Level:
-        """Warn when it was not lvsd that removed it."""
+        """Warning when it was not lvsd that removed it, else info."""
         return Level.WARNING if self.cause == "drift" else Level.INFO
 
 
@@ -309,7 +311,7 @@ class ServerRemoved(Event):
 
     @property
     def level(self) -> Level:
-        """Warn when it was not lvsd that removed it."""
+        """Warning when it was not lvsd that removed it, else info."""
         return Level.WARNING if self.cause == "drift" else Level.INFO
 
 
@@ -364,7 +366,7 @@ class AddressRemoved(Event):
 
     @property
     def level(self) -> Level:
-        """Warn when it was not lvsd that removed it."""
+        """Warning when it was not lvsd that removed it, else info."""
         return Level.WARNING if self.cause == "drift" else Level.INFO
 
 

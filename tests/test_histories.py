@@ -220,9 +220,9 @@ class Histories(RuleBasedStateMachine):
     def tick(self) -> None:
         self.world.tick()
 
-    @rule(key=keys, server=st.none() | any_server)
-    def refuse(self, key: ServiceKey, server: ServerKey | None) -> None:
-        self.world.kernel.refusing.add((key, server))
+    @rule(refused=st.sets(st.none() | any_server, min_size=1))
+    def refuse(self, refused: set[ServerKey | None]) -> None:
+        self.world.kernel.refusing = {(key, server) for key in KEYS for server in refused}
 
     @precondition(lambda self: self.world.kernel.refusing)
     @rule()
