@@ -161,6 +161,7 @@ class Daemon:
         await self._follow_links()
         await self._reloader.apply(self._path, self._loaded)
         self._carry_out_now(self._vips.want(self._loaded.settings.addresses))
+        await self._memory.write()  # first, so that what a crash leaves is known for lvsd's own
         await self._table.read()
         self._snapshots.want("start")
         self._begin(self._snapshots.run())
