@@ -78,6 +78,7 @@ class Director:
         before = self.services.get(service.name)
         known = {} if before is None else self._findings(before)
         carried = self._carried(service)
+        self.ledger.mark(service.key, "config")  # ahead of the rows that it leaves, if it moves
         if before is not None and before.key != service.key:
             self._unclaim(before)
         begun = self.roster.enter(service, carried, now)
@@ -85,7 +86,6 @@ class Director:
         self._by_key[service.key] = service.name
         self._admit(service, before, carried)
         self.ledger.claim(service.key, service.name, hosts_of(service))
-        self.ledger.mark(service.key, "config")
         change = "added" if before is None else "edited"
         reports = self._tell_entered(service, change, known) if self._adopted else []
         probes = [Probe(target, self.roster.watched[target].due_at) for target in begun]
