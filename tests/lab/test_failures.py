@@ -41,7 +41,7 @@ checks:
   web: {{type: http, expect: {PAGE.strip()}, body_limit: 8KiB, interval: 500ms, fast_interval: 100ms}}
   talk: {{type: tcp, send: "ping", expect: ping, interval: 500ms, fast_interval: 100ms}}
   port: {{type: tcp, interval: 500ms, fast_interval: 100ms}}
-  login: {{type: telnet, expect: "login:", interval: 500ms, fast_interval: 100ms}}
+  login: {{type: telnet, expect: "login:", timeout: 1s, interval: 500ms, fast_interval: 100ms}}
 virtual_services:
 """
 

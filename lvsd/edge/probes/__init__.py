@@ -23,7 +23,7 @@ Impeded: TypeAlias = "Callable[[Address, Seconds], str | None]"
 RESERVE = 32
 """How many file descriptors are left to the rest of the daemon; a quarter where few are allowed."""
 
-LATE: Seconds = 0.1
+LATE: Seconds = 0.5
 """A time-out that is noticed so much too late says more about the director than about the server."""
 
 
