@@ -8,7 +8,7 @@ import sys
 import time
 
 from bench import detection, probes, profile, start
-from bench.report import machine, say, table
+from bench.report import Figure, machine, say, table
 from lvsd.lab import kernel
 
 PARTS = {"start": start.measure, "detection": detection.measure, "probes": probes.measure}
@@ -37,9 +37,14 @@ async def _measure(wanted: list[str]) -> None:
     say(where)
     if "profile" in wanted:
         await profile.show()
-    figures = [figure for name in PARTS if name in wanted for figure in await PARTS[name]()]
-    if figures:
-        sys.stdout.write(f"\n{where}\n\n{table(figures)}\n\n")
+    figures: list[Figure] = []
+    try:
+        for name, measure in PARTS.items():
+            if name in wanted:
+                figures += await measure()
+    finally:  # what was taken is told, whatever became of the rest
+        if figures:
+            sys.stdout.write(f"\n{where}\n\n{table(figures)}\n\n")
     say(f"done in {time.monotonic() - began_at:.0f} s")
 
 
