@@ -251,6 +251,11 @@ class ServiceAdded(Event):
     engine: str
     cause: str
 
+    @property
+    def level(self) -> Level:
+        """Warn when it was not lvsd that did it."""
+        return Level.WARNING if self.cause == "drift" else Level.INFO
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceEdited(ServiceAdded):
@@ -288,6 +293,11 @@ class ServerAdded(Event):
     forward: str
     weight: int
     cause: str
+
+    @property
+    def level(self) -> Level:
+        """Warn when it was not lvsd that did it."""
+        return Level.WARNING if self.cause == "drift" else Level.INFO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,7 +382,7 @@ class AddressRemoved(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressRefused(_Worded, _Error):
-    """A VIP could not be added or removed; it is tried again with every `ipvs.reconcile`."""
+    """A VIP could not be added or removed; it is tried again every ten seconds."""
 
     name: ClassVar[str] = "address.refused"
     advice: ClassVar[str] = "`reason` is the kernel's: is the interface there, and is its name right?"
