@@ -62,6 +62,7 @@ MANY: Final = 100
 
 def run(path: str) -> int:
     """Run the daemon in the foreground until it is told to stop; return its exit status."""
+    gc.disable()  # until `_freeze`: a start makes little garbage, and much to look through for it
     try:
         asyncio.run(_run(path))
     except ConfigError as error:
@@ -356,6 +357,7 @@ def _freeze() -> None:
     """Keep the configuration out of the garbage collector's way: walking it takes tens of milliseconds."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _log_error(path: str, loaded: Loaded, error: OSError) -> ConfigError:
