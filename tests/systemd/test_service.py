@@ -71,7 +71,7 @@ def _running(_installed: None) -> None:
         CONFIG.write_text(CONFIG_TEXT)
         run("systemctl", "reload-or-restart", "lvsd")
     until(lambda: table() == BOTH_UP)
-    until(lambda: show("StatusText") == ["1 virtual services, 2 of 2 probed servers up"])
+    until(lambda: show("StatusText") == ["1 of 1 virtual services and 2 of 2 real servers up"])
 
 
 def test_the_unit_is_free_of_mistakes() -> None:
@@ -125,7 +125,7 @@ def test_a_reload_puts_a_new_file_in_force() -> None:
     CONFIG.write_text(CONFIG_TEXT + SECOND_SERVICE)
     run("systemctl", "reload", "lvsd")
     until(lambda: table() == WITH_SECOND)
-    until(lambda: show("StatusText") == ["2 virtual services, 2 of 2 probed servers up"])
+    until(lambda: show("StatusText") == ["2 of 2 virtual services and 3 of 3 real servers up"])
     assert show("ActiveState", "SubState") == ["active", "running"]
     assert [each["added"] for each in events("config.loaded", before)] == [1]
     CONFIG.write_text(CONFIG_TEXT)
@@ -221,7 +221,7 @@ def test_the_journal_has_priorities_and_only_a_loss_is_a_warning() -> None:
     moment = last_moment()
     run("systemctl", "stop", "web@rs1")
     until(lambda: table() == {WWW: {(RS2, 80): 1}})
-    until(lambda: show("StatusText") == ["1 virtual services, 1 of 2 probed servers up"])
+    until(lambda: show("StatusText") == ["1 of 1 virtual services and 1 of 2 real servers up"])
     run("systemctl", "start", "web@rs1")
     until(lambda: table() == BOTH_UP)
     until(lambda: events("server.added", moment))
