@@ -247,20 +247,24 @@ class Director:
         return {**self.roster.carried(service.name), **of_rows}
 
     def _admit(
-        self, service: VirtualService, before: VirtualService | None, known: Mapping[ServerKey, object]
+        self,
+        service: VirtualService,
+        before: VirtualService | None,
+        carried: Mapping[ServerKey, Carried | None],
     ) -> None:
         """Let new servers in from the start where the service says so, until their first verdict."""
-        unknown = {
+        down = {key for key, each in carried.items() if each and each.finding.verdict is Verdict.DOWN}
+        open_to = {
             key: Member(service.name, key)
             for key, finding in self._findings(service).items()
-            if finding.verdict is Verdict.UNKNOWN and service.initial is Initial.UP
+            if finding.verdict is Verdict.UNKNOWN and key not in down and service.initial is Initial.UP
         }
         if before is not None:
             members = {Member(service.name, server.key) for server in before.real_servers}
-            self._admitted -= members - set(unknown.values())
+            self._admitted -= members - set(open_to.values())
         rows = self.ledger.actual.get(service.key)
-        old = known.keys() | (rows.servers.keys() if rows else set())
-        self._admitted |= {member for key, member in unknown.items() if key not in old}
+        known = carried.keys() | (rows.servers.keys() if rows else set())
+        self._admitted |= {member for key, member in open_to.items() if key not in known}
 
     def _unclaim(self, service: VirtualService) -> None:
         if self._by_key.get(service.key) == service.name:

@@ -139,6 +139,9 @@ def _configured(state: State, record: Record) -> None:
         state.services.pop(name, None)
         return
     state.see(name)
+    if record["change"] == "added" and record["part"] == 0:
+        # One of that name may be known yet from an earlier run.
+        state.services.pop(name, None)
     wanted = _want(state, record)
     rows = state.rows.get(wanted.key)
     for key, server in record["real_servers"].items():
@@ -169,11 +172,15 @@ def _judged(state: State, record: Record) -> None:
     server |= {"health": record["new"], "reason": record["reason"], "since": record["since"]}
 
 
-def _service_set(state: State, record: Record) -> None:
+def _service_added(state: State, record: Record) -> None:
+    state.rows.pop(_key(record), None)
+    _service_edited(state, record)
+
+
+def _service_edited(state: State, record: Record) -> None:
     state.see(_key(record))
     settings = {field: record[field] for field in _SETTINGS}
-    rows = state.rows.setdefault(_key(record), ServiceRows(settings))
-    rows.settings = settings
+    state.rows.setdefault(_key(record), ServiceRows(settings)).settings = settings
 
 
 def _service_removed(state: State, record: Record) -> None:
@@ -281,8 +288,8 @@ _STEPS: dict[str, Callable[[State, Record], None]] = {
     "log.dropped": _dropped,
     "config.changed": _configured,
     "health.changed": _judged,
-    "service.added": _service_set,
-    "service.edited": _service_set,
+    "service.added": _service_added,
+    "service.edited": _service_edited,
     "service.removed": _service_removed,
     "server.added": _server_set,
     "server.edited": _server_set,

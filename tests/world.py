@@ -223,7 +223,12 @@ class World:
         if service.initial is Initial.UP:
             known = self._before.known(service)
             self.new |= {Member(service.name, key) for key in keys - known - present.keys()}
-            self.new = {member for member in self.new if self._verdict(member) is Verdict.UNKNOWN}
+            self.new -= {
+                member
+                for member in self.new
+                if self._verdict(member) is not Verdict.UNKNOWN
+                or (member.service == service.name and self._before.was_down(service, member.key))
+            }
         else:
             self.new = {member for member in self.new if member.service != service.name}
         if self.foreign & _rows_of([service]):

@@ -54,6 +54,4 @@ def next_probe_at(check: Check, health: Health, due_at: Seconds, now: Seconds) -
     """
     interval = check.fast_interval if health.in_doubt else check.interval
     at = due_at + interval
-    if at <= now:
-        at += interval * ((now - at) // interval + 1)
-    return at
+    return at if at > now else now + interval - (now - due_at) % interval

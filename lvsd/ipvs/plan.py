@@ -43,12 +43,12 @@ def first_steps(changes: list[Change], actual: Rows | None, dead: Collection[Ser
     What would take the last live server waits until the server that is to replace it is known to be in the
     table. Rows of servers that are `dead` wait for nothing.
     """
-    if actual is None or not any(_brings(change, actual.servers) for change in changes):
-        return changes
+    present = {} if actual is None else actual.servers
+    serving = {key for key, server in present.items() if server.weight > 0}
     taken = {change.key for change in changes if _takes(change)}
-    if any(server.weight > 0 and key not in taken for key, server in actual.servers.items()):
+    if not serving <= taken or not any(_brings(change, present) for change in changes):
         return changes
-    return [change for change in changes if not _takes(change) or change.key in dead]
+    return [change for change in changes if not _takes(change) or change.key not in serving - set(dead)]
 
 
 def _plan_servers(
