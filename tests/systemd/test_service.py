@@ -104,7 +104,15 @@ def test_it_has_its_own_user_and_just_two_capabilities() -> None:
 
 
 def test_without_its_capability_it_says_what_it_lacks() -> None:
-    bare = ["setpriv", "--reuid=lvsd", "--regid=lvsd", "--clear-groups", "--bounding-set=-all"]
+    bare = [
+        "env",
+        "RUNTIME_DIRECTORY=/tmp/bare",
+        "setpriv",
+        "--reuid=lvsd",
+        "--regid=lvsd",
+        "--clear-groups",
+        "--bounding-set=-all",
+    ]
     told = run(*bare, "lvsd", "run", check=False)
     assert "CAP_NET_ADMIN" in told
     assert "Traceback" not in told
