@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from lvsd.config.schema import CheckShape, schema
+from lvsd.config.values import spelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,8 +59,7 @@ def _takes(about: dict[str, Any]) -> str:
     """Return what a setting takes, told from its schema."""
     choices = about.get("anyOf", about.get("oneOf"))
     if choices is not None:
-        kinds = [_takes(choice) for choice in choices if choice.get("type") != "null"]
-        return "duration" if kinds == ["text", "number"] else " or ".join(dict.fromkeys(kinds))
+        return _one_of([choice for choice in choices if choice.get("type") != "null"])
     if "enum" in about:
         return ", ".join(f"`{value}`" for value in about["enum"])
     if "const" in about:
@@ -69,6 +69,12 @@ def _takes(about: dict[str, Any]) -> str:
     if "$ref" in about or about.get("type") == "object":
         return "mapping"
     return _SCALARS[json.dumps(about["type"])]
+
+
+def _one_of(kinds: list[dict[str, Any]]) -> str:
+    if [kind.get("type") for kind in kinds] == ["string", "number"]:
+        return f"duration ({spelled(kinds[1]['minimum'])} to {spelled(kinds[1]['maximum'])})"
+    return " or ".join(dict.fromkeys(map(_takes, kinds)))
 
 
 _SCALARS = {

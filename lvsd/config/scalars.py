@@ -46,11 +46,14 @@ def _choice(choices: Mapping[str, object]) -> Reads:
     return Reads(partial(values.choice, choices=dict(choices)), {"type": "string", "enum": list(choices)})
 
 
+def _duration(low: Seconds, high: Seconds) -> Reads:
+    text = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)?$"}
+    bare = {"type": "number", "minimum": low, "maximum": high}
+    return Reads(partial(values.duration, low=low, high=high), {"anyOf": [text, bare]})
+
+
 _TEXT = {"type": ["string", "number", "boolean"]}
 _PORT = {"type": ["integer", "string"], "minimum": 1, "maximum": values.MAX_PORT}
-_DURATION = {
-    "anyOf": [{"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)?$"}, {"type": "number"}]
-}
 _STATUS = {
     "anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^[1-9][0-9]{2}( *- *[1-9][0-9]{2})?$"}]
 }
@@ -58,12 +61,20 @@ _ENDPOINT = {"type": "string", "examples": ["rs1", "rs1:www", "192.168.0.3:80", 
 
 FAMILIES = {"ipv4": 4, "ipv6": 6}
 SCHEDULER_FLAGS = ("sh-fallback", "sh-port", "mh-fallback", "mh-port")
+DAY: Seconds = 86400.0
 METHODS = ("GET", "HEAD", "OPTIONS")
 
 Text = Annotated[str, Reads(str, _TEXT)]
 Line = Annotated[str, Reads(values.line, _TEXT)]
 Expression = Annotated[str, Reads(values.expression, _TEXT)]
-Duration = Annotated[Seconds, Reads(values.duration, _DURATION)]
+Interval = Annotated[Seconds, _duration(0.01, DAY)]
+"""Between two probes of a real server: below 10 ms they would cost more than what they watch."""
+Timeout = Annotated[Seconds, _duration(0.01, 600.0)]
+"""Of a probe: while it waits, nothing is known of the real server."""
+Reconcile = Annotated[Seconds, _duration(0.1, DAY)]
+"""Between two readings of the table; a large one takes tens of milliseconds."""
+Persistence = Annotated[Seconds, _duration(1.0, 31 * DAY)]
+"""ipvsadm's bounds; the kernel counts in clock ticks of 32 bits."""
 Size = Annotated[int, Reads(values.size, {"type": ["integer", "string"]})]
 Weight = Annotated[int, Reads(values.weight, {"type": "integer", "minimum": 0, "maximum": 65535})]
 Count = Annotated[int, Reads(values.count, {"type": "integer", "minimum": 1, "maximum": values.MAX_COUNT})]

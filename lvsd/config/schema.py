@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from lvsd.config.model import Initial, Level, LogFormat, OnFailure, OnStop
 from lvsd.config.scalars import (
     Count,
-    Duration,
     EndpointText,
     Engine,
     Expression,
@@ -24,6 +23,7 @@ from lvsd.config.scalars import (
     HostText,
     HttpPath,
     InitialName,
+    Interval,
     LevelName,
     Line,
     LogFormatName,
@@ -32,14 +32,17 @@ from lvsd.config.scalars import (
     NetworkText,
     OnFailureName,
     OnStopName,
+    Persistence,
     Port,
     Prefix,
     ProtocolName,
+    Reconcile,
     Scheduler,
     SchedulerFlag,
     Size,
     Status,
     Text,
+    Timeout,
     VirtualAddressText,
     Weight,
 )
@@ -94,7 +97,7 @@ class LogShape(Shape):
 class IpvsShape(Shape):
     """How the kernel's table is kept."""
 
-    reconcile: Duration = _default(
+    reconcile: Reconcile = _default(
         "10s", "how often the kernel's table is compared with the desired one, and mended"
     )
     on_stop: OnStopName = Field(OnStop.KEEP, description="what happens to lvsd's rows and VIPs when it stops")
@@ -103,14 +106,14 @@ class IpvsShape(Shape):
 class CheckShape(Shape):
     """What every probe has."""
 
-    interval: Duration = _default(
+    interval: Interval = _default(
         "2s", "from the start of one probe of a real server to the start of the next"
     )
-    fast_interval: Duration | None = Field(
+    fast_interval: Interval | None = Field(
         None,
         description="the interval while a verdict is in doubt; default: 200ms, or interval if that is less",
     )
-    timeout: Duration = _default("1s", "how long the whole probe may take, from connect to the last byte")
+    timeout: Timeout = _default("1s", "how long the whole probe may take, from connect to the last byte")
     rise: Count = Field(
         2, description="how many probes in a row must pass before a server that is down is up"
     )
@@ -157,7 +160,7 @@ class TelnetShape(CheckShape):
     """A TCP connection that answers telnet's option negotiation (RFC 854) and waits for a text."""
 
     type: Literal["telnet"] = Field(description="a telnet session up to its banner")
-    timeout: Duration = _default(
+    timeout: Timeout = _default(
         "5s", "how long the whole probe may take; servers look the director's name up before they greet"
     )
     expect: Expression = Field(
@@ -195,7 +198,7 @@ CHECK_SHAPES: dict[str, type[CheckShape]] = {"http": HttpShape, "tcp": TcpShape,
 class PersistenceShape(Shape):
     """How a client stays with its real server."""
 
-    timeout: Duration = _default("5m", "how long after its last connection, in whole seconds")
+    timeout: Persistence = _default("5m", "how long after its last connection, in whole seconds")
     netmask: Netmask | None = Field(
         None, description="IPv4: how much of the client's address counts, as in 255.255.255.0"
     )
@@ -206,7 +209,7 @@ class PersistenceShape(Shape):
 
 
 PersistenceOrTime: TypeAlias = Annotated[
-    Annotated[Duration, Tag("text")] | Annotated[PersistenceShape, Tag("mapping")],
+    Annotated[Persistence, Tag("text")] | Annotated[PersistenceShape, Tag("mapping")],
     Discriminator(_mapping_or_text),
 ]
 

@@ -20,7 +20,6 @@ LONGEST_IPV4 = 15
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)?", re.ASCII)
-_LONGEST = 31 * 86400.0
 _SIZES = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024 * 1024}
 _SIZE = re.compile(r"([0-9]{1,9})\s?(B|KiB|MiB)?", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
@@ -78,17 +77,23 @@ def mark(text: str) -> int:
     return number(text, 1, MAX_MARK)
 
 
-def duration(text: str) -> Seconds:
-    """Return the seconds in `2s`, `200ms`, `5m` or bare `2`: more than 0, at most 31 days."""
+def duration(text: str, low: Seconds, high: Seconds) -> Seconds:
+    """Return the seconds, from `low` to `high`, in `2s`, `200ms`, `5m` or bare `2`."""
     match = _DURATION.fullmatch(text)
-    seconds = round(float(match[1]) * _UNITS[match[2] or "s"], 6) if match else 0.0
     if not match:
         message = f"must be a duration such as 2s, 200ms, 5m or 1h, not {shown(text)}"
         raise ValueError(message)
-    if not 0 < seconds <= _LONGEST:
-        message = f"must be more than 0 and at most 31 days, not {shown(text)}"
+    seconds = round(float(match[1]) * _UNITS[match[2] or "s"], 6)
+    if not low <= seconds <= high:
+        message = f"must be {spelled(low)} to {spelled(high)}, not {shown(text)}"
         raise ValueError(message)
     return seconds
+
+
+def spelled(seconds: Seconds) -> str:
+    """Return a duration as it is written: `10ms`, `5m`, `31d`."""
+    unit = max((unit for unit in _UNITS if seconds % _UNITS[unit] == 0), key=_UNITS.__getitem__, default="ms")
+    return f"{seconds / _UNITS[unit]:.15g}{unit}"
 
 
 def size(text: str) -> int:

@@ -13,15 +13,14 @@ from lvsd.model import Address
     [("2s", 2.0), ("200ms", 0.2), ("5m", 300.0), ("1h", 3600.0), ("1d", 86400.0), ("2", 2.0), ("0.5", 0.5)],
 )
 def test_duration_is_a_number_with_a_unit_or_bare_seconds(text: str, seconds: float) -> None:
-    assert values.duration(text) == seconds
+    assert values.duration(text, 0.2, 86400.0) == seconds
+    assert values.duration(values.spelled(seconds), 0.2, 86400.0) == seconds
 
 
 @pytest.mark.parametrize(
     "text",
     [
         "",
-        "0",
-        "0ms",
         "-1s",
         "2 s",
         "1e3",
@@ -38,7 +37,21 @@ def test_duration_is_a_number_with_a_unit_or_bare_seconds(text: str, seconds: fl
 )
 def test_duration_refuses_all_else(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be "):
-        values.duration(text)
+        values.duration(text, 0.0, 86400.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.01, "10ms"), (0.1, "100ms"), (1.0, "1s"), (90.0, "90s"), (600.0, "10m"), (31 * 86400.0, "31d")],
+)
+def test_duration_is_spelled_in_the_largest_unit_that_is_whole(seconds: float, text: str) -> None:
+    assert values.spelled(seconds) == text
+
+
+@pytest.mark.parametrize("text", ["9.999ms", "0.001ms", "0", "1.001s", "1m"])
+def test_duration_has_bounds_that_are_told(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^must be 10ms to 1s, not "):
+        values.duration(text, 0.01, 1.0)
 
 
 @pytest.mark.parametrize(
