@@ -217,8 +217,8 @@ class Director:
         return telling.snapshot(service, self._findings(service), owned.hosts if owned else {}, rows)
 
     def _program(self, now: Instant) -> list[Effect]:
-        batch = self.ledger.next_batch(self.wanted, self._held, now) if self._adopted else ()
-        return [*self._remember(), *([Program(batch)] if batch else [])]
+        batch = self.ledger.next_batch(self.wanted, self._held, now) if self._adopted else None
+        return [*self._remember(), *([] if batch is None else [Program(batch)])]
 
     def _remember(self) -> list[Effect]:
         changed, self.ledger.owned_changed = self.ledger.owned_changed, False

@@ -142,7 +142,7 @@ def _service(scheduler: str, flags: tuple[str, ...], persistence: Persistence | 
 
 
 def _from_fields(kind: type) -> Callable[[Any], tuple[Any, tuple[Any, ...]]]:
-    names = [each.name for each in fields(kind)]
+    names = [each.name for each in fields(kind) if each.init]
     values = attrgetter(*names)
     if any(each.kw_only for each in fields(kind)):
         return lambda value: (_keywords, (kind, tuple(names), values(value)))
@@ -154,7 +154,7 @@ def _keywords(kind: type, names: tuple[str, ...], values: tuple[Any, ...]) -> ob
 
 
 _PLAIN = (
-    VirtualService, VirtualAddress, FirewallMark, Persistence, model.Host, model.RealServer,
+    VirtualService, Persistence, model.Host, model.RealServer,
     model.TcpCheck, model.TelnetCheck, model.HttpCheck,
 )  # fmt: skip
 

@@ -41,7 +41,7 @@ def with_addresses(service: VirtualService, addresses: Mapping[Name, Address]) -
     vip = None if service.vip is None else now(service.vip)
     key = service.key
     if vip is not None and isinstance(key, VirtualAddress):
-        key = replace(key, address=vip.address)
+        key = key._replace(address=vip.address)
     return replace(service, key=key, vip=vip, sorry_server=sorry, real_servers=tuple(servers.values()))
 
 

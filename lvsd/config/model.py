@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
+from lvsd.errors import printable
 from lvsd.model import ServerKey
 
 if TYPE_CHECKING:
@@ -109,16 +110,15 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class RealServer:
-    """A real server as configured."""
+    """A real server as configured; `key` is its row's, made once."""
 
     host: Host
     port: int
     weight: int
+    key: ServerKey = field(init=False, repr=False, compare=False)
 
-    @property
-    def key(self) -> ServerKey:
-        """The key of its row."""
-        return ServerKey(self.host.address, self.port)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", ServerKey(self.host.address, self.port))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,4 +197,4 @@ class Note:
 
     def __str__(self) -> str:
         where = f"{self.place}: {self.path}" if self.path else str(self.place)
-        return f"{where}: note: {self.message}"
+        return printable(f"{where}: note: {self.message}")

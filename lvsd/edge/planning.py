@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from lvsd.config.model import OnFailure
@@ -85,8 +86,8 @@ async def plan(config: Config) -> Planned:
 def _changes(director: Director, table: Table, now: Instant) -> Iterator[Change]:
     """Yield all that the director would program, as if the kernel accepted everything."""
     effects: list[Effect] = director.read(table, now)
-    while batch := [change for effect in effects if isinstance(effect, Program) for change in effect.changes]:
-        yield from batch
+    while batches := [effect.changes for effect in effects if isinstance(effect, Program)]:
+        yield from chain.from_iterable(batches)
         effects = director.programmed({}, now)
 
 

@@ -6,7 +6,7 @@ The same probe of the same real server, asked for by many services, is one targe
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lvsd.health.verdict import Health, Verdict
 
@@ -47,8 +47,7 @@ class Finding:
         return self.health.verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A real server in one virtual service."""
 
     service: str

@@ -6,6 +6,7 @@ Rows that are not lvsd's are only known as foreign, and never part of a plan.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from lvsd.ipvs.change import AddService, EditService, RemoveServer, RemoveService, apply
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from lvsd.ipvs.refusals import Refused, RowKey
     from lvsd.model import Instant, Seconds, ServerKey, ServiceKey, Table
 
-BATCH = 400
-"""Changes programmed at a time: what the loop then does for their events stays in the milliseconds."""
+BATCH = 100
+"""Changes programmed, and services looked at, at a time: what the loop does for them takes milliseconds."""
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ class Ledger:
         self._foreign: dict[ServiceKey, list[ServerKey | None]] = {}
         self._refusals = Refusals()
         self._due: dict[ServiceKey, str] = {}
-        self._in_flight: tuple[Change, ...] = ()
+        self._in_flight: tuple[Change, ...] | None = None
         self._flying: set[ServiceKey] = set()
         self._causes: dict[ServiceKey, str] = {}
         self._postponed: set[ServiceKey] = set()
@@ -85,7 +86,7 @@ class Ledger:
     @property
     def idle(self) -> bool:
         """Whether nothing is being programmed or waits for it, refused changes aside."""
-        return not self._due and not self._in_flight
+        return not self._due and self._in_flight is None
 
     @property
     def needs_reading(self) -> bool:
@@ -127,16 +128,19 @@ class Ledger:
 
     def next_batch(
         self, wanted: Callable[[ServiceKey], Wanted | None], held: Collection[ServiceKey], now: Instant
-    ) -> tuple[Change, ...]:
-        """Return the changes to program now, none while others are in flight.
+    ) -> tuple[Change, ...] | None:
+        """Return the changes to program now, None where there are none, or others are in flight.
 
-        Services in `held` wait. A service with more changes than fit goes on in the next batch.
+        Services in `held` wait. A service with more changes than fit goes on in the next batch. An empty batch
+        means that so far nothing was found to change, and that there is more to look at.
         """
-        if self._in_flight:
-            return ()
+        if self._in_flight is not None:
+            return None
         batch: list[Change] = []
         self._causes = {}
-        for key in [key for key in self._due if key not in held and key not in self._unread]:
+        due = (key for key in self._due if key not in held and key not in self._unread)
+        ready = list(islice(due, BATCH + 1))
+        for key in ready[:BATCH]:
             cause = self._due.pop(key)
             changes = self._changes(key, wanted(key), now)
             room = BATCH - len(batch)
@@ -146,6 +150,8 @@ class Ledger:
                 self._due[key] = cause
             if len(batch) >= BATCH:
                 break
+        if not batch and len(ready) <= BATCH:
+            return None
         self._in_flight = tuple(batch)
         self._flying = {row_of(change)[0] for change in batch}
         self._touched |= self._flying
@@ -233,8 +239,8 @@ class Ledger:
             self._due.setdefault(key, "retried")
 
     def _land(self) -> tuple[Change, ...]:
-        batch, self._in_flight, self._flying = self._in_flight, (), set()
-        return batch
+        batch, self._in_flight, self._flying = self._in_flight, None, set()
+        return batch or ()
 
     def _changes(self, key: ServiceKey, wanted: Wanted | None, now: Instant) -> list[Change]:
         """Return the changes to make now under `key`; where there is none to make, give up what is left."""

@@ -59,7 +59,7 @@ class Stage:
         return self.wanted.get(key)
 
     def batch(self, moment: float = 0, held: tuple[ServiceKey, ...] = ()) -> list[Change]:
-        return list(self.ledger.next_batch(self.want_of, held, at(moment)))
+        return list(self.ledger.next_batch(self.want_of, held, at(moment)) or ())
 
     def settle(self, refused: dict[int, str] | None = None, moment: float = 0) -> list[str]:
         refused = refused or {}
@@ -114,12 +114,12 @@ def test_held_services_wait_and_others_do_not(stage: Stage) -> None:
 
 def test_only_what_is_marked_is_looked_at(stage: Stage) -> None:
     for port in range(1000, 2000):
-        stage.want(replace(WWW, port=port), rows(RS1))
+        stage.want(WWW._replace(port=port), rows(RS1))
     stage.program()
     stage.asked.clear()
-    stage.ledger.mark(replace(WWW, port=1500), "health")
+    stage.ledger.mark(WWW._replace(port=1500), "health")
     assert stage.batch() == []
-    assert stage.asked == [replace(WWW, port=1500)]
+    assert stage.asked == [WWW._replace(port=1500)]
 
 
 @pytest.mark.parametrize(("size", "batches"), [(1, 11), (3, 4), (4, 3), (100, 1)])
@@ -244,7 +244,7 @@ def test_a_table_that_is_as_it_was_is_not_gone_through_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for port in range(100):
-        stage.want(replace(WWW, port=port), rows(RS1))
+        stage.want(WWW._replace(port=port), rows(RS1))
     stage.program()
     table = image(stage.kernel)
     stage.read(table)
