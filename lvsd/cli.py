@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lvsd import __version__
-from lvsd.errors import ConfigError, LvsdError
+from lvsd.errors import ConfigError, LvsdError, printable
 from lvsd.lab import cli as lab
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 1
     except OSError as error:
-        print(f"lvsd: {error.strerror}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        where = f": {error.filename}" if error.filename else ""
+        print(printable(f"lvsd: {error.strerror}{where}"), file=sys.stderr)
         return 1
     return status
 
@@ -127,9 +128,14 @@ def _check(arguments: argparse.Namespace) -> int:
     config, notes = load_config(arguments.file)
     for note in notes:
         print(note, file=sys.stderr)
-    servers = sum(len(service.real_servers) for service in config.services)
-    print(f"{arguments.file}: in order, {len(config.services)} virtual services, {servers} real servers")
+    services = _count(len(config.services), "virtual service")
+    servers = _count(sum(len(service.real_servers) for service in config.services), "real server")
+    print(printable(f"{arguments.file}: in order: {services} with {servers}"))
     return 0
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _plan(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,20 @@ if TYPE_CHECKING:
 
 
 class LvsdError(Exception):
-    """The root of all that lvsd raises on purpose."""
+    """The root of all that lvsd raises on purpose. As text it is fit for a terminal."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(printable, super().__str__().split("\n")))
+
+
+def printable(text: str) -> str:
+    """Return `text` with all that could move a cursor, colour or turn round a line written as in `\\x1b`.
+
+    What is printed may come from a file, a log or a server, and a terminal does what such characters say.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +35,7 @@ class Place:
     column: int = 0
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +48,7 @@ class Mistake:
 
     def __str__(self) -> str:
         where = f"{self.place}: {self.path}" if self.path else str(self.place)
-        return f"{where}: {self.message}"
+        return printable(f"{where}: {self.message}")
 
 
 class ConfigError(LvsdError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lvsd.errors import printable
 from lvsd.ipvs import text
 from lvsd.model import (
     Address,
@@ -39,7 +40,7 @@ def status_text(state: State) -> str:
         "VIPs:", (f"{told['address']} on {told['interface']}" for told in state.addresses.values())
     )
     lines += _section("Rows that are not lvsd's:", iter(state.foreign))
-    return "\n".join(lines)
+    return "\n".join(map(printable, "\n".join(lines).split("\n")))
 
 
 def _section(title: str, lines: Iterator[str]) -> list[str]:

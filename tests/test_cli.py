@@ -28,9 +28,64 @@ def good(tmp_path: Path) -> str:
     return str(file)
 
 
-def test_check_says_what_is_in_a_good_file(good: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (GOOD, "1 virtual service with 2 real servers"),
+        (GOOD.replace(", 192.168.0.4", ""), "1 virtual service with 1 real server"),
+        ("virtual_services: {}\n", "0 virtual services with 0 real servers"),
+    ],
+)
+def test_check_says_what_is_in_a_good_file(
+    good: str, text: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(good).write_text(text)
     assert main(["check", good]) == 0
-    assert capsys.readouterr().out == f"{good}: in order, 1 virtual services, 2 real servers\n"
+    assert capsys.readouterr().out == f"{good}: in order: {told}\n"
+
+
+def test_what_a_file_holds_cannot_speak_to_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Escape sequences in keys, values, names of services and of the file itself."""
+    file = tmp_path / "\x1b[2J\x9b1m\udcff.yaml"
+    keys = f'"\\e[31m": 1\ninclude: "\\e]0;x.yaml"\n{GOOD}    "\\x9b2J": "\\u202e"\n'
+    file.write_text(f'{keys}  "\\e[2J": {{}}\nlog: {{file: "\\e"}}\n')
+    assert main(["check", str(file)]) == 1
+    told = "".join(capsys.readouterr())
+    assert "\\x1b[2J\\x9b1m\\udcff.yaml" in told
+    assert [each for each in told if not each.isprintable()] == ["\n"] * len(told.splitlines())
+    file.write_text(GOOD)
+    assert main(["check", str(file)]) == 0
+    assert capsys.readouterr().out.rstrip("\n").isprintable()
+
+
+def test_what_convert_prints_cannot_speak_to_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "lvs.conf"
+    source.write_text(
+        "LVS_TYPE=VS_DR\nVIP=eth0:1\u202e 192.0.2.1 255.255.255.0 192.0.2.255\nSERVICE=t www rr 192.0.2.3\n"
+        "SERVER_VIP_DEVICE=\u202edummy0\nNEW\u202e=1\n"
+    )
+    main(["convert", str(source)])
+    told = "".join(capsys.readouterr())
+    assert [each for each in told if not each.isprintable()] == ["\n"] * len(told.splitlines())
+
+
+def test_what_a_log_holds_cannot_speak_to_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    line = {"ts": "2026-11-22T10:00:00.000000Z", "level": "info", "run": "\x1b[2J"}
+    began = {**line, "seq": 1, "event": "snapshot.begin", "director": "\x1b]0;vs1\x07"}
+    foreign = {"addresses": [{"address": "\x9b", "interface": "\u202e", "label": ""}], "foreign": ["\x1b[8m"]}
+    ended = {**line, "seq": 2, "event": "snapshot.end", "part": 0, "parts": 1, **foreign}
+    log.write_text(f"{json.dumps(began)}\n{json.dumps(ended)}\n")
+    assert main(["status", "--log", str(log)]) == 0
+    told = capsys.readouterr().out
+    assert "\\x1b[8m" in told
+    assert [each for each in told if not each.isprintable()] == ["\n"] * len(told.splitlines())
 
 
 def test_check_says_every_mistake_with_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lvsd.config import formats
 from lvsd.config.load import read
-from lvsd.errors import ConfigError, Mistake, Place
+from lvsd.errors import ConfigError, Mistake, Place, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ def convert(file: str, source: Source) -> tuple[str, tuple[Note, ...]]:
         )
     if document.mistakes:
         raise ConfigError(document.mistakes)
-    remarks = [f"# line {note.place.line}, {note.path}: {note.message}" for note in document.notes]
+    remarks = [printable(f"# line {note.place.line}, {note.path}: {note.message}") for note in document.notes]
     lines = [SCHEMA_LINE, f"# Converted from {found}.", *remarks, *_lines(document.data, "")]
     return "\n".join(lines) + "\n", document.notes
 
@@ -63,7 +63,7 @@ def _scalar(text: str) -> str:
     if _PLAIN.fullmatch(text) and (not looks_like_more or _is_address(text)):
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    return f'"{printable(escaped)}"'  # YAML reads what this writes as Python does
 
 
 def _is_address(text: str) -> bool:

@@ -18,6 +18,7 @@ import orjson
 import structlog
 
 from lvsd.config.model import Level, LogFormat
+from lvsd.errors import printable
 from lvsd.events import LibraryWarned, LogDropped
 from lvsd.telling import timestamp
 
@@ -275,7 +276,11 @@ def _console_line(*, colors: bool) -> Callable[[dict[str, Any]], bytes]:
     render = structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False, pad_event_to=20, pad_level=True)
 
     def line(told: dict[str, Any]) -> bytes:
-        shown = {"timestamp": told["ts"], "level": told["level"], "event": told["event"], **told["fields"]}
+        fields = {
+            field: printable(value) if isinstance(value, str) else value
+            for field, value in told["fields"].items()
+        }
+        shown = {"timestamp": told["ts"], "level": told["level"], "event": told["event"], **fields}
         return f"{render(None, '', shown)}\n".encode()
 
     return line

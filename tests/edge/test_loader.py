@@ -92,13 +92,13 @@ async def test_reading_thousands_of_services_does_not_hold_the_loop(tmp_path: Pa
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda _: None, ":0:0: does not exist"),
-        (lambda path: path.mkdir(), ":0:0: is a directory, not a file"),
-        (lambda path: path.write_bytes(b""), ":0:0: is empty: there is nothing to configure from"),
+        (lambda _: None, ": does not exist"),
+        (lambda path: path.mkdir(), ": is a directory, not a file"),
+        (lambda path: path.write_bytes(b""), ": is empty: there is nothing to configure from"),
         (lambda path: path.write_bytes(bytes(4096)), ":1:1: is not text: control character U+0000"),
-        (os.mkfifo, ":0:0: is not a regular file"),
-        (lambda path: path.symlink_to("/dev/zero"), ":0:0: is not a regular file"),
-        (lambda path: path.symlink_to(path), ":0:0: cannot be read: Too many levels of symbolic links"),
+        (os.mkfifo, ": is not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), ": is not a regular file"),
+        (lambda path: path.symlink_to(path), ": cannot be read: Too many levels of symbolic links"),
     ],
     ids=["missing", "directory", "empty", "binary", "fifo", "device", "link-to-itself"],
 )
@@ -198,7 +198,7 @@ async def test_child_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: p
     path.write_text(many_services(1))
     monkeypatch.setattr(loader, "TIME_LIMIT", 0.01)
     began = perf_counter()
-    assert await mistakes_of(path) == [":0:0: could not be read within 0 s"]
+    assert await mistakes_of(path) == [": could not be read within 0 s"]
     assert perf_counter() - began < 5
 
 
@@ -222,7 +222,7 @@ async def test_child_that_dies_is_a_mistake_and_says_how(
     stand_in.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(stand_in))
     (mistake,) = await mistakes_of("f")
-    assert mistake == f":0:0: could not be read: the process that parses it {message}"
+    assert mistake == f": could not be read: the process that parses it {message}"
 
 
 async def test_child_that_cannot_be_started_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:

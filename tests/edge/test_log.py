@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,7 +14,7 @@ import pytest
 from lvsd.config.model import Level, LogFormat, LogSettings
 from lvsd.edge import log as log_module
 from lvsd.edge.log import Log
-from lvsd.events import HealthChanged, NameChanged, ProbePassed
+from lvsd.events import HealthChanged, NameChanged, ProbePassed, StateLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,6 +99,16 @@ def test_the_console_says_the_same_for_people(tmp_path: Path) -> None:
     assert "[warning" in text
     assert "health.changed" in text
     assert "connection refused" in text
+
+
+def test_what_a_server_says_cannot_speak_to_the_console(tmp_path: Path) -> None:
+    log = Log(settings(tmp_path / "log", LogFormat.CONSOLE))
+    log.report(replace(DOWN, reason="\x1b[2J", service="\x9b"), 1.0)
+    log.report(StateLost(file="\u202e", reason="a\nb"), 1.0)
+    log.close()
+    text = (tmp_path / "log").read_text()
+    assert "\\x1b[2J" in text
+    assert [each for each in text if not each.isprintable()] == ["\n", "\n"]
 
 
 def test_lines_for_the_journal_carry_their_priority(

@@ -68,15 +68,15 @@ class Bad:
 
 
 BAD = {
-    "missing": Bad(lambda _: None, ":0:0: does not exist"),
-    "directory": Bad(Path.mkdir, ":0:0: is a directory, not a file"),
-    "empty": Bad(Path.touch, ":0:0: is empty"),
+    "missing": Bad(lambda _: None, ": does not exist"),
+    "directory": Bad(Path.mkdir, ": is a directory, not a file"),
+    "empty": Bad(Path.touch, ": is empty"),
     "binary": Bad(lambda file: file.write_bytes(bytes(range(256)) * 16), ":3:115: is not UTF-8 text"),
     "circle": Bad(
         lambda file: file.write_text(f"include: {file.name}\n"), ":1:10: include: goes round in a circle"
     ),
     "anchors": Bad(lambda file: file.write_text(_anchors()), r":6:\d+: holds more than [\d,]+ values"),
-    "huge": Bad(_huge, ":0:0: is too large for a configuration: more than 16 MiB"),
+    "huge": Bad(_huge, ": is too large for a configuration: more than 16 MiB"),
 }
 
 

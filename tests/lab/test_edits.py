@@ -314,7 +314,7 @@ async def test_a_missing_file_changes_nothing(site: Site) -> None:
     site.director.config.unlink()
     told_so = await site.director.reload()
     assert told_so["event"] == "config.rejected"
-    assert told_so["mistakes"] == [f"{site.director.config}:0:0: does not exist"]
+    assert told_so["mistakes"] == [f"{site.director.config}: does not exist"]
     assert await site.rows() == ROWS
 
 
