@@ -17,7 +17,7 @@ class LvsdError(Exception):
 
 
 def printable(text: str) -> str:
-    """Return `text` with all that could move a cursor, colour or turn round a line written as in `\\x1b`.
+    r"""Return `text` with all that could move a cursor, colour or turn round a line written as in `\x1b`.
 
     What is printed may come from a file, a log or a server, and a terminal does what such characters say.
     """

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import queue
 import secrets
+import stat
 import sys
 import threading
 from collections import deque
 from contextlib import suppress
-from pathlib import Path
+from select import POLLOUT, poll
 from time import sleep, time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,6 +39,7 @@ LINES_AT_ONCE: Final = 500
 
 RETRY_AFTER: Final[Seconds] = 1.0
 CLOSE_WITHIN: Final[Seconds] = 5.0
+WRITABLE_KINDS: Final = {stat.S_IFREG, stat.S_IFIFO, stat.S_IFCHR}
 _RANKS: Final = {level: rank for rank, level in enumerate(Level)}
 _PRIORITIES: Final = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}
 """sd-daemon(3): how a line on standard output tells the journal its priority."""
@@ -199,11 +202,12 @@ class _Outlet:
             try:
                 written = os.write(self._descriptor, memoryview(lines)[done:])
             except OSError as error:
-                self._complain(error)
+                if not isinstance(error, BlockingIOError):
+                    self._complain(error)
                 if self._reopens:
                     done -= self._leave(lines, done)
                 else:
-                    sleep(RETRY_AFTER)
+                    self._pause(error)
                 continue
             self._written += written
             done += written
@@ -224,6 +228,15 @@ class _Outlet:
         self._turn_over()
         self._written -= begun
         return begun
+
+    def _pause(self, error: OSError) -> None:
+        """Wait until the reader of a full FIFO has read, or for a time."""
+        if isinstance(error, BlockingIOError):
+            room = poll()
+            room.register(self._descriptor, POLLOUT)
+            room.poll(RETRY_AFTER * 1000)
+        else:
+            sleep(RETRY_AFTER)
 
     def _complain(self, error: OSError) -> None:
         trouble = error.strerror or str(error)
@@ -250,7 +263,20 @@ class _Reopen:
 def _open(file: str) -> int:
     if not file:
         return sys.stdout.fileno()
-    return os.open(Path(file), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    kind = _kind(file)
+    if kind not in WRITABLE_KINDS:
+        raise OSError(errno.EINVAL, "it is neither a file nor a FIFO nor a character device")
+    # A FIFO is held open for reading too: then it waits for no reader, neither now nor when one goes away.
+    access = os.O_RDWR if kind == stat.S_IFIFO else os.O_WRONLY
+    return os.open(file, access | os.O_NONBLOCK | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+
+
+def _kind(file: str) -> int:
+    """Return what is called `file`, a regular file where nothing is."""
+    try:
+        return stat.S_IFMT(os.stat(file).st_mode)  # noqa: PTH116
+    except FileNotFoundError:
+        return stat.S_IFREG
 
 
 def _renderer(settings: LogSettings) -> Callable[[Any, str, Any], tuple[tuple[bytes], dict[str, Any]]]:

@@ -35,8 +35,14 @@ class Remembered:
 
 
 def path() -> Path:
-    """Return where the file is: in systemd's RuntimeDirectory, else /run/lvsd."""
-    return Path(os.environ.get("RUNTIME_DIRECTORY", "/run/lvsd")) / "state.json"
+    """Return where the file is: in systemd's RuntimeDirectory, else /run/lvsd.
+
+    Where a drop-in adds others, systemd names them all (systemd.exec(5)) and sorts them: the one called lvsd
+    is meant, where there is one, so that commands outside the unit find the same.
+    """
+    given = [Path(each) for each in os.environ.get("RUNTIME_DIRECTORY", "").split(":") if each]
+    own = [each for each in given if each.name == "lvsd"]
+    return [*own, *given, Path("/run/lvsd")][0] / "state.json"
 
 
 def read(file: Path) -> Remembered:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -18,7 +20,6 @@ from lvsd.events import HealthChanged, NameChanged, ProbePassed, StateLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 DOWN = HealthChanged(
     service="www",
@@ -149,6 +150,63 @@ def test_a_reader_that_stops_reading_delays_nobody_and_the_loss_is_counted(
     numbers = [record["seq"] for record in records]
     assert numbers[-1] == len(records) + dropped, "what was dropped has numbers too, so that the gap shows"
     assert numbers == sorted(set(numbers))
+
+
+def test_a_fifo_without_a_reader_is_not_waited_for_and_a_late_reader_gets_all(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    log = opened(fifo)
+    log.report(MOVED, 1.0)
+    log.report(DOWN, 2.0)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    received = drain(reader, lambda: log._outlet.waiting == 0)  # noqa: SLF001
+    log.close()
+    os.close(reader)
+    assert [orjson.loads(line)["seq"] for line in received.splitlines()] == [1, 2]
+
+
+def test_a_full_fifo_is_left_for_a_file_when_told_so_and_no_line_is_lost(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    log = opened(fifo)
+    for second in range(1000):
+        log.report(DOWN, float(second))
+    log.configure(settings(tmp_path / "log"))
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    log.close()
+    whole, _, _torn = drain(reader, lambda: True).rpartition(b"\n")
+    os.close(reader)
+    in_fifo = [orjson.loads(line)["seq"] for line in whole.splitlines()]
+    assert in_fifo + [record["seq"] for record in lines(tmp_path / "log")] == list(range(1, 1001))
+    assert in_fifo
+
+
+def bind(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, bind])
+def test_what_cannot_be_a_log_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "log")
+    with pytest.raises(OSError, match="neither a file nor a FIFO nor a character device"):
+        Log(settings(tmp_path / "log"))
+
+
+def test_a_device_is_fine() -> None:
+    log = opened(Path(os.devnull))
+    log.report(DOWN, 1.0)
+    log.close()
+
+
+def opened(file: Path) -> Log:
+    """Return a log of `file`; fail where that is waited for."""
+    made: list[Log] = []
+    thread = threading.Thread(target=lambda: made.append(Log(settings(file))), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert made, f"{file} is waited for"
+    return made[0]
 
 
 def drain(reader: int, is_done: Callable[[], bool]) -> bytes:

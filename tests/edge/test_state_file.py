@@ -55,6 +55,25 @@ def test_a_damaged_file_says_so_and_holds_nothing(tmp_path: Path, content: bytes
     assert trouble in remembered.trouble
 
 
+@pytest.mark.parametrize(
+    ("given", "directory"),
+    [
+        (None, "/run/lvsd"),
+        ("", "/run/lvsd"),
+        ("/run/director", "/run/director"),
+        ("/run/director:/run/more", "/run/director"),
+        ("/run/aaa:/run/lvsd:/run/zzz", "/run/lvsd"),
+    ],
+)
+def test_of_several_runtime_directories_lvsds_own_is_taken(
+    given: str | None, directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    if given is not None:
+        monkeypatch.setenv("RUNTIME_DIRECTORY", given)
+    assert str(state_file.path()) == f"{directory}/state.json"
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     state_file.write(file, state_file.freeze(ROWS), [])
