@@ -139,7 +139,7 @@ class HttpShape(CheckShape):
         description="statuses that pass: codes and ranges",
         json_schema_extra={"default": ["200-299"]},
     )
-    expect: Expression = Field("", description="a regular expression that must be found in the body")
+    expect: Expression = Field("", description="a regular expression (RE2) that must be found in the body")
     follow_redirects: Flag = Field(
         default=False, description="whether a redirect's target decides, not the redirect"
     )
@@ -152,7 +152,7 @@ class TcpShape(CheckShape):
     type: Literal["tcp"] = Field(description="a TCP connection")
     send: Text = Field("", description='what is sent once connected, as in "PING\\r\\n"')
     expect: Expression = Field(
-        "", description="a regular expression that must be found in what the server says"
+        "", description="a regular expression (RE2) that must be found in what the server says"
     )
 
 
@@ -165,7 +165,7 @@ class TelnetShape(CheckShape):
     )
     expect: Expression = Field(
         ANY_PRINTABLE,
-        description="a regular expression that must be found in the banner; default: any printable character",
+        description="a regular expression (RE2) to be found in the banner; default: any printable character",
     )
 
 

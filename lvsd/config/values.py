@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
 from typing import TypeVar
 
+from lvsd.config import expressions
 from lvsd.config.words import did_you_mean, one_of, shown
 from lvsd.model import MAX_WEIGHT, Address, Seconds
 
@@ -234,12 +234,7 @@ def status(text: str) -> tuple[int, int]:
 
 def expression(text: str) -> str:
     """Return `text` where it is a regular expression."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
-        message = f"{shown(text)} is no regular expression: {error}"
-        raise ValueError(message) from None
+    expressions.compiled(text)
     return text
 
 

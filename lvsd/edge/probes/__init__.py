@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, assert_never
 from lvsd.config.model import HttpCheck, TcpCheck, TelnetCheck
 from lvsd.edge.probes import http, tcp, telnet
 from lvsd.edge.probes.connection import Connection, LocalFault, descriptor_limit, words
+from lvsd.edge.probes.expectation import Searches
 from lvsd.health.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Probes:
         self._open = 0
         self._impeded = impeded
         self._loop = asyncio.get_running_loop()
-        self._http = http.Session()
+        self._searches = Searches()
+        self._http = http.Session(self._searches)
 
     async def close(self) -> None:
         """Let go of what is shared; probes under way should have been cancelled before."""
@@ -70,6 +72,8 @@ class Probes:
             async with asyncio.timeout_at(started_at + check.timeout):
                 return await self._run(check, connection)
         except TimeoutError:
+            if connection.excuse:
+                return Outcome.local(connection.excuse)
             if self._loop.time() > started_at + check.timeout + LATE:
                 return Outcome.local("the director was too busy to read the answer in time")
             reason = f"timed out after {check.timeout:g}s while {connection.doing}"
@@ -81,9 +85,9 @@ class Probes:
     async def _run(self, check: Check, connection: Connection) -> Outcome:
         match check:
             case TcpCheck():
-                return await tcp.probe(check, connection)
+                return await tcp.probe(check, connection, self._searches)
             case TelnetCheck():
-                return await telnet.probe(check, connection)
+                return await telnet.probe(check, connection, self._searches)
             case HttpCheck():
                 return await self._http.probe(check, connection)
             case _:

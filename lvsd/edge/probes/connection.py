@@ -56,14 +56,18 @@ class LocalFault(Exception):  # noqa: N818 - an outcome's name, and no error of 
 
 
 class Connection:
-    """One probe's way to a real server. `doing` is kept current, for the words of a time-out."""
+    """One probe's way to a real server.
 
-    __slots__ = ("_bind", "_close", "_sock", "address", "doing", "port")
+    `doing` is kept current, for the words of a time-out; `excuse` says why one now would be the director's.
+    """
+
+    __slots__ = ("_bind", "_close", "_sock", "address", "doing", "excuse", "port")
 
     def __init__(self, address: Address, port: int, bind: Address | None) -> None:
         self.address = address
         self.port = port
         self.doing = "connecting"
+        self.excuse = ""
         self._bind = bind
         self._sock: socket.socket
         self._close: Callable[[], None] | None = None
@@ -93,8 +97,12 @@ class Connection:
         await asyncio.get_running_loop().sock_sendall(self._sock, content)
 
     async def receive(self) -> bytes:
-        """Return what comes next, or nothing once the server has closed."""
-        return await asyncio.get_running_loop().sock_recv(self._sock, _CHUNK)
+        """Return what comes next, or nothing once the server has closed; broken off, it loses nothing."""
+        while True:
+            try:
+                return self._sock.recv(_CHUNK)
+            except BlockingIOError:
+                await _readable(self._sock)
 
     async def hand_over(self, factory: Callable[[], _Protocol]) -> _Protocol:
         """Return a protocol that reads and writes the connection from now on."""
@@ -145,6 +153,18 @@ def _bind(sock: socket.socket, address: Address) -> None:
         _blame_director(error.errno or 0)
 
 
+async def _readable(sock: socket.socket) -> None:
+    """Wait until there is something to receive."""
+    loop = asyncio.get_running_loop()
+    readable = loop.create_future()
+    descriptor = sock.fileno()
+    loop.add_reader(descriptor, _settle, readable)
+    try:
+        await readable
+    finally:
+        loop.remove_reader(descriptor)
+
+
 async def _connected(sock: socket.socket) -> int:
     """Wait until `sock` has connected or failed to; return 0 or the error's number."""
     loop = asyncio.get_running_loop()
@@ -158,10 +178,10 @@ async def _connected(sock: socket.socket) -> int:
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
-def _settle(writable: asyncio.Future[None]) -> None:
-    """Note that a socket is writable; it is so again, or given up, before who waits for it has its turn."""
-    if not writable.done():
-        writable.set_result(None)
+def _settle(ready: asyncio.Future[None]) -> None:
+    """Note that a socket is ready; it is so again, or given up, before who waits for it has its turn."""
+    if not ready.done():
+        ready.set_result(None)
 
 
 def _blame_director(code: int) -> NoReturn:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from lvsd.config.model import HttpCheck
     from lvsd.edge.probes.connection import Connection
+    from lvsd.edge.probes.expectation import Searches
 
 MAX_REDIRECTS = 5
 """How many redirects one probe follows."""
@@ -36,7 +37,8 @@ _connection: ContextVar[Connection] = ContextVar("connection")
 class Session:
     """What all HTTP probes share: an aiohttp session that keeps no connections and no cookies."""
 
-    def __init__(self) -> None:
+    def __init__(self, searches: Searches) -> None:
+        self._searches = searches
         self._session = aiohttp.ClientSession(
             connector=_Connector(force_close=True, limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -84,11 +86,22 @@ class Session:
             if not any(low <= response.status <= high for low, high in check.status):
                 return Outcome.failed(f"HTTP {response.status}")
             if check.expect:
-                connection.doing = "reading the body"
-                return await _search(check, response)
+                return await self._search(check, response, connection)
             return Outcome.passed(f"HTTP {response.status}")
         finally:
             response.close()
+
+    async def _search(
+        self, check: HttpCheck, response: aiohttp.ClientResponse, connection: Connection
+    ) -> Outcome:
+        """Read the body until what is expected is found, it ends, or the limit is reached."""
+        connection.doing = "reading the body"
+        body = _Body(response, check.body_limit)
+        if await self._searches.find(check.expect, connection, body.more):
+            return Outcome.passed(f"HTTP {response.status}")
+        if body.left:
+            return Outcome.failed(expectation.missed("body", check.expect))
+        return Outcome.failed(expectation.beyond(check.expect, check.body_limit))
 
 
 class _Connector(aiohttp.BaseConnector):
@@ -132,18 +145,18 @@ async def _ask_once(
         raise _NoAnswerError(_complaint(error)) from error
 
 
-async def _search(check: HttpCheck, response: aiohttp.ClientResponse) -> Outcome:
-    """Read the body until what is expected is found, it ends, or the limit is reached."""
-    pattern = expectation.compiled(check.expect)
-    body = bytearray()
-    while len(body) < check.body_limit:
-        content = await response.content.read(check.body_limit - len(body))
-        if not content:
-            return Outcome.failed(expectation.missed("body", check.expect))
-        body += content
-        if pattern.search(body.decode(errors="replace")):
-            return Outcome.passed(f"HTTP {response.status}")
-    return Outcome.failed(expectation.beyond(check.expect, check.body_limit))
+class _Body:
+    """The body of an answer, of which `left` bytes may yet be read."""
+
+    def __init__(self, response: aiohttp.ClientResponse, limit: int) -> None:
+        self.left = limit
+        self._content = response.content
+
+    async def more(self) -> bytes | None:
+        """Return the next piece, None once the body has ended or the limit is reached."""
+        content = await self._content.read(self.left)
+        self.left -= len(content)
+        return content or None
 
 
 def _on_this_server(url: URL, location: str, host: str) -> URL:

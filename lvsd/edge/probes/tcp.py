@@ -10,9 +10,10 @@ from lvsd.health.outcome import Outcome
 if TYPE_CHECKING:
     from lvsd.config.model import TcpCheck
     from lvsd.edge.probes.connection import Connection
+    from lvsd.edge.probes.expectation import Searches
 
 
-async def probe(check: TcpCheck, connection: Connection) -> Outcome:
+async def probe(check: TcpCheck, connection: Connection, searches: Searches) -> Outcome:
     """Return how the server takes a connection; raise as `Connection` does."""
     await connection.connect()
     if check.send:
@@ -20,4 +21,4 @@ async def probe(check: TcpCheck, connection: Connection) -> Outcome:
         await connection.send(check.send)
     if not check.expect:
         return Outcome.passed("connected")
-    return await expectation.read(check.expect, "answer", connection)
+    return await expectation.read(check.expect, "answer", connection, searches)

@@ -10,10 +10,11 @@ from lvsd.health.telnet import Telnet
 if TYPE_CHECKING:
     from lvsd.config.model import TelnetCheck
     from lvsd.edge.probes.connection import Connection
+    from lvsd.edge.probes.expectation import Searches
     from lvsd.health.outcome import Outcome
 
 
-async def probe(check: TelnetCheck, connection: Connection) -> Outcome:
+async def probe(check: TelnetCheck, connection: Connection, searches: Searches) -> Outcome:
     """Return whether the server shows the banner that is expected; raise as `Connection` does."""
     await connection.connect()
-    return await expectation.read(check.expect, "banner", connection, Telnet())
+    return await expectation.read(check.expect, "banner", connection, searches, Telnet())
