@@ -1,4 +1,4 @@
-"""The regular expressions of checks: RE2's, whose search takes time in proportion to the text, whatever it is."""
+"""The regular expressions of checks: RE2's, whose searches take time in proportion to the text."""
 
 from __future__ import annotations
 
