@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lvsd import __version__
-from lvsd.errors import ConfigError, LvsdError, printable
+from lvsd.errors import ConfigError, LvsdError, Mistake, Place, printable
 from lvsd.lab import cli as lab
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(status)
     status.add_argument("--log", metavar="FILE", help="the log to read, - for standard input")
     status.add_argument("--at", metavar="TIME", type=_moment, help="2026-11-22T03:12:00, or 03:12")
+    status.add_argument("--director", metavar="NAME", default="", help="whose state, in a log of several")
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(run=_status)
 
@@ -117,9 +118,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from lvsd.edge.signals import hold_back
 
     hold_back()
+    from lvsd.edge.parser_process import ParserProcess
+
+    begun = ParserProcess(arguments.config)  # parses while the rest is imported
     from lvsd.edge.daemon import run
 
-    return run(arguments.config)
+    return run(arguments.config, begun)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -154,12 +158,11 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from lvsd.edge.history import fold, open_log
+    from lvsd.edge.history import read_state
     from lvsd.status_text import status_text
 
     file = arguments.log if arguments.log is not None else _configured_log(arguments.config)
-    with open_log(file) as lines:
-        state = fold(lines, arguments.at or "")
+    state = read_state(file, arguments.at or "", arguments.director)
     if arguments.json:
         print(json.dumps(state.to_json(), indent=2))
     else:
@@ -191,7 +194,18 @@ def _configured_log(config: str) -> str:
 
     if config == DEFAULT_FILE and not Path(config).exists():
         return ""
-    return load_config(config)[0].settings.log.file
+    try:
+        file = load_config(config)[0].settings.log.file
+    except ConfigError as error:
+        mistakes = _count(len(error.mistakes), "mistake")
+        message = f"{config} has {mistakes}, so that it does not tell where the log is: name it with --log"
+        raise ConfigError([*error.mistakes, Mistake(Place(config), "log", message)]) from None
+    if file and Path(file).exists() and not Path(file).is_file():
+        message = (
+            f"{file}, the configured log.file, is no file: name a copy of what it was read into with --log"
+        )
+        raise LvsdError(message)
+    return file
 
 
 def _moment(text: str) -> str:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 def status_text(state: State) -> str:
     """Return what `lvsd status` prints."""
     running = "running" if state.running else "stopped"
-    lines = [f"{state.director} at {state.at}, {running} (run {state.run}, seq {state.seq})"]
+    name = state.director or "a director whose name is not told"
+    lines = [f"{name}: {running} as of its last line, {state.at} (run {state.run}, seq {state.seq})"]
     if not state.complete:
         lines.append("The log has a gap; what it does not say since is missing here until its next snapshot.")
     table = {_service_key(*key): _rows(rows) for key, rows in state.rows.items()}

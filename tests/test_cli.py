@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -140,6 +141,30 @@ def test_status_reads_a_log_at_a_moment(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["status", "--log", str(log), "--json", "--at", "2026-11-22T11:30:00Z"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["director"], told["seq"], told["complete"]) == ("vs1", 2, False)
+
+
+def test_status_says_what_a_killed_daemon_last_wrote(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    line = {"ts": "2026-11-22T10:00:00.000000Z", "seq": 1, "run": "a", "event": "director.started"}
+    log.write_text(json.dumps({**line, "director": "vs1"}) + "\n")
+    assert main(["status", "--log", str(log)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("vs1: running as of its last line, 2026-11-22T10:00:00.000000Z (run a, seq 1)\n")
+
+
+def test_status_names_the_configured_log_that_cannot_be_read(
+    tmp_path: Path, good: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    Path(good).write_text(f"{GOOD}log: {{file: {fifo}}}\n")
+    assert main(["status", "-c", good]) == 1
+    assert f"{fifo}, the configured log.file, is no file" in capsys.readouterr().err
+    Path(good).write_text(f"{GOOD}log: {{fil: x}}\n")
+    assert main(["status", "-c", good]) == 1
+    assert "does not tell where the log is: name it with --log" in capsys.readouterr().err
 
 
 def test_an_hour_alone_is_one_of_today(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

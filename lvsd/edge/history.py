@@ -2,92 +2,116 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
 
 import orjson
 
-from lvsd.errors import LvsdError
-from lvsd.state import State
+from lvsd.edge.backwards import end_of, lines_backwards
+from lvsd.edge.excerpt import Excerpt, NoLogError
+from lvsd.edge.journal import Journal
+from lvsd.events import CATALOGUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from lvsd.events import Record
+    from lvsd.state import State
 
-UNIT = "lvsd"
-NEEDED = {"ts": str, "seq": int, "run": str, "event": str}
-
-
-class NoLogError(LvsdError):
-    """There is no log to read, or nothing of lvsd's in it."""
+NEEDED: Final = {"ts": str, "seq": int, "run": str, "event": str}
+_CONSOLE_LINE: Final = re.compile(rb"(?:<\d>)?(\d{4}-\d\d-\d\dT[0-9:.]+Z) \[[a-z]+ *\] ([a-z_.]+)")
 
 
-def fold(lines: Iterable[bytes], until: str) -> State:
-    """Return the state that the lines up to the moment `until` tell, up to the last one where it is empty.
+def read_state(file: str, until: str = "", director: str = "") -> State:
+    """Return the state that a log tells up to the moment `until`, at its end where that is empty.
 
-    Lines that are not lvsd's are passed over, and so is a torn one; one that lacks what it should have is a
-    gap. Raise NoLogError where no line is lvsd's.
+    `file` is `-` for standard input, empty for the journal of the unit. It is read from its end, back to the
+    last whole snapshot before that moment. Where `director` is empty, it is the one that wrote the last line.
+    Raise NoLogError where there is nothing to tell it from.
     """
-    state = State()
-    for record in records(lines):
-        if until and record["ts"] > until:
-            break
-        try:
-            state.fold(record)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            state.lose()  # a line of lvsd's that lacks what it should have: damaged, or of a newer version
-    if not state.run:
+    excerpt = Excerpt(director)
+    if file:
+        with _open(file) as log:
+            _fill(excerpt, lines_backwards(log, end_of(log, until, _moment)), until)
+    else:
+        with Journal(until) as journal:
+            _fill(excerpt, journal.lines(), until)
+            if excerpt.is_empty and (complaint := journal.complaint()):
+                raise NoLogError(complaint)
+    if excerpt.is_empty:
         before = f" up to {until}" if until else ""
-        message = f"no line of lvsd's found{before}: is log.format `json`, and is this the right log?"
+        message = f"no line of lvsd's found{before}: is this the right log?"
         raise NoLogError(message)
-    return state
+    return excerpt.state()
 
 
 def records(lines: Iterable[bytes]) -> Iterator[Record]:
-    """Yield the lines that are lvsd's."""
+    """Yield the lines that are lvsd's; what is another's or torn is passed over."""
+    return (record for record in map(_record, lines) if record is not None)
+
+
+def _fill(excerpt: Excerpt, lines: Iterable[bytes], until: str) -> None:
+    """Give `excerpt` the lines up to `until`, the last one first, until it has enough."""
     for line in lines:
-        start = line.find(b"{")
-        if start < 0:
-            continue
-        try:
-            record = orjson.loads(line[start:])
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(record, dict) and all(
-            isinstance(record.get(field), kind) for field, kind in NEEDED.items()
-        ):
-            yield record
+        record = _record(line)
+        if record is None:
+            if excerpt.is_empty:
+                _refuse_console(line, until)
+        elif (not until or record["ts"] <= until) and excerpt.take(record):
+            return
 
 
-@contextmanager
-def open_log(file: str) -> Iterator[IO[bytes]]:
-    """Open the log in `file`, standard input for `-`, the journal of the unit where it is empty."""
-    if file == "-":
-        yield sys.stdin.buffer
-    elif file:
-        try:
-            with open(file, "rb") as log:  # noqa: PTH123
-                yield log
-        except OSError as error:
-            message = f"{file}: {error.strerror}"
-            raise NoLogError(message) from None
-    else:
-        with _journal() as log:
-            yield log
-
-
-@contextmanager
-def _journal() -> Iterator[IO[bytes]]:
-    journalctl = shutil.which("journalctl")
-    if journalctl is None:
-        message = "no log.file is configured, and there is no journalctl here: name a file with --log"
+def _refuse_console(line: bytes, until: str) -> None:
+    """Raise NoLogError where `line` is a newer one than all that can be read."""
+    at = _console_moment(line)
+    if at is not None and (not until or at <= until):
+        message = (
+            f"at {at} the log is in the console format, which only people can read: set `log.format: json`; "
+            "what was written as json before can be asked for with --at and an earlier time"
+        )
         raise NoLogError(message)
-    argv = [journalctl, "--unit", UNIT, "--output", "cat", "--no-pager", "--quiet"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as reader:  # noqa: S603
-        if reader.stdout is not None:
-            yield reader.stdout
-        reader.terminate()
+
+
+def _record(line: bytes) -> Record | None:
+    start = line.find(b"{")
+    if start < 0:
+        return None
+    try:
+        record = orjson.loads(line[start:])
+    except orjson.JSONDecodeError:
+        return None
+    if isinstance(record, dict) and all(isinstance(record.get(key), kind) for key, kind in NEEDED.items()):
+        return record
+    return None
+
+
+def _moment(line: bytes) -> str | None:
+    """Return when a line was written, None where it is not lvsd's."""
+    if (record := _record(line)) is not None:
+        return str(record["ts"])
+    return _console_moment(line)
+
+
+def _console_moment(line: bytes) -> str | None:
+    console = _CONSOLE_LINE.match(line)
+    return console[1].decode() if console and console[2].decode() in CATALOGUE else None
+
+
+@contextmanager
+def _open(file: str) -> Iterator[IO[bytes]]:
+    """Open a log for reading anywhere in it; what comes through a pipe is kept on the disc meanwhile."""
+    try:
+        with sys.stdin.buffer if file == "-" else open(file, "rb") as log:  # noqa: PTH123
+            if log.seekable():
+                yield log
+                return
+            with tempfile.TemporaryFile(dir="/var/tmp") as copy:  # /tmp may be memory
+                shutil.copyfileobj(log, copy)
+                yield copy
+    except OSError as error:
+        message = f"{file}: {error.strerror}"
+        raise NoLogError(message) from None
