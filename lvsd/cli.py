@@ -118,12 +118,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from lvsd.edge.signals import hold_back
 
     hold_back()
-    from lvsd.edge.parser_process import ParserProcess
-
-    begun = ParserProcess(arguments.config)  # parses while the rest is imported
     from lvsd.edge.daemon import run
 
-    return run(arguments.config, begun)
+    return run(arguments.config)
 
 
 def _check(arguments: argparse.Namespace) -> int:
