@@ -118,9 +118,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from lvsd.edge.signals import hold_back
 
     hold_back()
+    from lvsd.edge.parser_process import ParserProcess
+
+    begun = ParserProcess(arguments.config)  # parses while the rest is imported
     from lvsd.edge.daemon import run
 
-    return run(arguments.config)
+    return run(arguments.config, begun)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -151,7 +154,7 @@ def _plan(arguments: argparse.Namespace) -> int:
         print(line)
     if planned.trouble:
         print(f"lvsd: {planned.trouble}", file=sys.stderr)
-    return 2 if arguments.detailed_exitcode and planned.changes else 0
+    return 2 if arguments.detailed_exitcode and planned.count else 0
 
 
 def _status(arguments: argparse.Namespace) -> int:

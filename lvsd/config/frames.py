@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lvsd.config import model
 from lvsd.config.model import Config, Note, Settings, VirtualService
 from lvsd.errors import ConfigError, Mistake
-from lvsd.model import Address, FirewallMark, Persistence, Service, VirtualAddress
+from lvsd.model import Address, Persistence, Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final, assert_never
 
 from lvsd import __version__
 from lvsd.config.model import OnStop
 from lvsd.director import Director
-from lvsd.edge import memory, state_file, systemd
+from lvsd.edge import garbage, memory, state_file, systemd
 from lvsd.edge.addresses import Addresses
 from lvsd.edge.ipvs import Ipvs
 from lvsd.edge.links import Links
-from lvsd.edge.loader import load
 from lvsd.edge.log import BridgeHandler, Log
 from lvsd.edge.memory import Memory
+from lvsd.edge.parser import Parser
 from lvsd.edge.prober import Prober
 from lvsd.edge.probes import Probes
 from lvsd.edge.reload import Reloader
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lvsd.config.frames import Loaded
+    from lvsd.edge.parser_process import ParserProcess
     from lvsd.effects import Effect
     from lvsd.events import Event
     from lvsd.health.outcome import Outcome
@@ -56,15 +56,16 @@ STOP_WITHIN: Final[Seconds] = 10.0
 READY_WITHIN: Final[Seconds] = 30.0
 STATUS_EVERY: Final[Seconds] = 1.0
 MISTAKES_TOLD: Final = 20
-MANY: Final = 100
-"""Services changed by a reload for which it is worth sparing the garbage collector the new ones."""
 
 
-def run(path: str) -> int:
-    """Run the daemon in the foreground until it is told to stop; return its exit status."""
-    gc.disable()  # until `_freeze`: a start makes little garbage, and much to look through for it
+def run(path: str, begun: ParserProcess) -> int:
+    """Run the daemon in the foreground until it is told to stop; return its exit status.
+
+    `begun` is parsing the file at `path` already.
+    """
+    garbage.put_off()  # a start makes little of it, and much to look through for it
     try:
-        asyncio.run(_run(path))
+        asyncio.run(_run(path, begun))
     except ConfigError as error:
         for mistake in error.mistakes:
             print(mistake, file=sys.stderr)  # noqa: T201
@@ -75,25 +76,25 @@ def run(path: str) -> int:
     return 1
 
 
-async def _run(path: str) -> None:
+async def _run(path: str, begun: ParserProcess) -> None:
     signals = Signals()
-    claim = memory.claim(state_file.path().parent)
-    try:
-        loaded = await signals.unless_stopped(load(path))
+    with ExitStack() as stack:
+        parser = Parser(begun)
+        stack.callback(parser.close)
+        stack.callback(memory.claim(state_file.path().parent).release)
+        loaded = await signals.unless_stopped(parser.load(path))
         if loaded is not None:
-            await _serve(path, loaded, signals)
-    finally:
-        claim.release()
+            await _serve(path, loaded, signals, parser)
 
 
-async def _serve(path: str, loaded: Loaded, signals: Signals) -> None:
+async def _serve(path: str, loaded: Loaded, signals: Signals, parser: Parser) -> None:
     try:
         log = Log(loaded.settings.log)
     except OSError as error:
         raise _log_error(path, loaded, error) from None
     try:
         async with Ipvs() as ipvs, Addresses() as addresses:
-            await Daemon(path, loaded, log, ipvs, addresses, signals).run()
+            await Daemon(path, loaded, log, ipvs, addresses, signals, parser).run()
     finally:
         log.close()
 
@@ -102,12 +103,20 @@ class Daemon:
     """One run: holds the director, and the hands that it has on the system."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a run is made of
-        self, path: str, loaded: Loaded, log: Log, ipvs: Ipvs, addresses: Addresses, signals: Signals
+        self,
+        path: str,
+        loaded: Loaded,
+        log: Log,
+        ipvs: Ipvs,
+        addresses: Addresses,
+        signals: Signals,
+        parser: Parser,
     ) -> None:
         self._path = path
         self._loaded = loaded
         self._log = log
         self._signals = signals
+        self._parser = parser
         file = state_file.path()
         remembered = state_file.read(file)
         self._lost = StateLost(file=str(file), reason=remembered.trouble) if remembered.trouble else None
@@ -144,7 +153,7 @@ class Daemon:
 
     async def _live(self) -> None:
         await self._start()
-        _freeze()
+        garbage.resume()
         self._report(self._ready())
         systemd.ready(self._status())
         await asyncio.gather(
@@ -271,7 +280,7 @@ class Daemon:
 
     async def _load_again(self) -> None:
         try:
-            loaded = await load(self._path)
+            loaded = await self._parser.load(self._path)
             try:
                 self._log.configure(loaded.settings.log)
             except OSError as error:
@@ -284,11 +293,9 @@ class Daemon:
         self._loaded = loaded
         self._director.level = loaded.settings.log.level
         self._snapshots.name = loaded.settings.director
-        changed = await self._reloader.apply(self._path, loaded)
+        await self._reloader.apply(self._path, loaded)
         self._carry_out_now(self._vips.want(loaded.settings.addresses))
         await self._vip_keeper.keep("config")
-        if changed >= MANY:
-            _freeze()
         self._snapshots.want("reload")
 
     async def _feed_watchdog(self) -> None:
@@ -351,13 +358,6 @@ class Daemon:
         self._report(LibraryWarned(logger="asyncio", message=f"{context['message']}: {error!r}"[:1000]))
         if isinstance(error, Exception) and not isinstance(error, OSError) and not self._failure.done():
             self._failure.set_exception(error)
-
-
-def _freeze() -> None:
-    """Keep the configuration out of the garbage collector's way: walking it takes tens of milliseconds."""
-    gc.collect()
-    gc.freeze()
-    gc.enable()
 
 
 def _log_error(path: str, loaded: Loaded, error: OSError) -> ConfigError:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from lvsd.config.hostnames import names_of, with_addresses
-from lvsd.edge import names
+from lvsd.edge import garbage, names
 from lvsd.events import ConfigLoaded, NameChanged, NameFailed
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 RESOLVE_EVERY: Final[Seconds] = 60.0
 AT_ONCE: Final = 20
 """Services taken in before the loop gets its turn: one to two milliseconds at five real servers each."""
+
+MANY: Final = 100
+"""Services changed by a reload for which it is worth sparing the garbage collector the new ones."""
 
 NOTES_TOLD: Final = 20
 
@@ -43,21 +47,16 @@ class Reloader:
         self._failing: set[Name] = set()
         self._turn = asyncio.Lock()
 
-    async def apply(self, path: str, loaded: Loaded) -> int:
-        """Bring `loaded` into force; return how many services are new or edited."""
+    async def apply(self, path: str, loaded: Loaded) -> None:
+        """Bring `loaded` into force."""
         async with self._turn:
             fresh = [name for name, blob in loaded.services.items() if self._digests.get(name) != blob.digest]
             gone = [name for name in self._digests if name not in loaded.services]
-            services = []
-            for i, name in enumerate(fresh):
-                service = loaded.services[name].service()
-                if service != self._director.services.get(name):
-                    services.append(service)
-                await _breathe(i)
-            self._report(self._loaded(path, loaded, services, gone))
-            await self._take_in(services, gone)
+            with garbage.spared() if len(fresh) >= MANY else nullcontext():
+                services = await self._unpacked(loaded, fresh)
+                self._report(self._loaded(path, loaded, services, gone))
+                await self._take_in(services, gone)
             self._digests = {name: blob.digest for name, blob in loaded.services.items()}
-            return len(services)
 
     async def follow_names(self) -> None:
         """Look up the host names in use again and again; a name that no longer resolves changes nothing."""
@@ -80,6 +79,16 @@ class Reloader:
                 self._report(NameChanged(host=host, old=str(old), new=str(address)))
             if moved:
                 await self._move(before, moved)
+
+    async def _unpacked(self, loaded: Loaded, names: Iterable[str]) -> list[VirtualService]:
+        """Return those of the services `names` that are not in force already."""
+        services = []
+        for i, name in enumerate(names):
+            service = loaded.services[name].service()
+            if service != self._director.services.get(name):
+                services.append(service)
+            await _breathe(i)
+        return services
 
     async def _move(self, services: list[VirtualService], moved: dict[Name, Address]) -> None:
         changed = []

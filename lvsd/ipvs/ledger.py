@@ -131,8 +131,8 @@ class Ledger:
     ) -> tuple[Change, ...] | None:
         """Return the changes to program now, None where there are none, or others are in flight.
 
-        Services in `held` wait. A service with more changes than fit goes on in the next batch. An empty batch
-        means that so far nothing was found to change, and that there is more to look at.
+        Services in `held` wait. A service with more changes than fit goes on in the next batch. An empty
+        batch means that nothing was found to change so far, and that there is more to look at.
         """
         if self._in_flight is not None:
             return None
