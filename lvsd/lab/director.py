@@ -8,11 +8,12 @@ import sys
 from typing import TYPE_CHECKING, Any, Self
 
 from lvsd.edge.history import records
+from lvsd.lab import quick
 from lvsd.lab.kernel import LabError
 from lvsd.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from lvsd.events import Record
@@ -35,6 +36,9 @@ class DirectorProcess:
         self.machine = machine
         self.config = config
         self.processes: list[Process] = []
+        self._logs: list[_Log] = []
+        self._state = State()
+        self._folded = 0
 
     @classmethod
     async def start(
@@ -54,10 +58,11 @@ class DirectorProcess:
         """The latest start."""
         return self.processes[-1]
 
-    async def begin(self, *, wrapper: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
+    async def begin(self, *, wrapper: Sequence[str] = ()) -> None:
         """Start it (again), and do not wait."""
         argv = [*wrapper, *command("run", "-c", str(self.config))]
-        self.processes.append(await self.machine.start(argv, name="lvsd", env=env or {}))
+        self.processes.append(await self.machine.start(argv, name="lvsd", env=quick.ENVIRONMENT))
+        self._logs.append(_Log(self.process.log))
 
     async def restart(self) -> None:
         """Start it again and wait until it is ready."""
@@ -66,19 +71,16 @@ class DirectorProcess:
 
     def lines(self, *, whole: bool = False) -> list[Record]:
         """Return what the latest start has logged, or with `whole` all of them."""
-        processes = self.processes if whole else self.processes[-1:]
-        return [
-            record
-            for process in processes
-            for record in records(process.log.read_bytes().splitlines(keepends=True))
-        ]
+        logs = self._logs if whole else self._logs[-1:]
+        return [record for log in logs for record in log.read()]
 
     def state(self) -> State:
-        """Return the log of all starts, folded."""
-        state = State()
-        for record in self.lines(whole=True):
-            state.fold(record)
-        return state
+        """Return the log of all starts, folded; what is logged later goes into the same state when asked."""
+        records = self.lines(whole=True)
+        for record in records[self._folded :]:
+            self._state.fold(record)
+        self._folded = len(records)
+        return self._state
 
     def found(self, event: str, *, after: int = 0, **fields: Any) -> list[Record]:  # noqa: ANN401
         """Return the events of that name of the latest start, with these fields and a `seq` above `after`."""
@@ -145,3 +147,22 @@ class DirectorProcess:
         for task in rest:
             task.cancel()
         return done.pop().result()
+
+
+class _Log:
+    """What one start has logged, read as it grows."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._offset = 0
+        self._records: list[Record] = []
+
+    def read(self) -> list[Record]:
+        """Return all lines so far that are whole."""
+        with self._file.open("rb") as file:
+            file.seek(self._offset)
+            fresh = file.read()
+        whole = fresh[: fresh.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        self._records += records(whole.splitlines(keepends=True))
+        return self._records

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from lvsd.edge import state_file
 from lvsd.lab.table import weights
+from lvsd.model import VirtualAddress
 
 if TYPE_CHECKING:
     from lvsd.lab.machine import Machine
@@ -38,6 +40,19 @@ def told(state: State) -> Rows:
             {_row(at): (server["forward"], server["weight"]) for at, server in rows.servers.items()},
         )
         for (protocol, address), rows in state.rows.items()
+    }
+
+
+def remembered(machine: Machine) -> dict[TableKey, set[RowKey]]:
+    """Return what the state file of a host's lvsd has: whose rows are lvsd's own, firewall marks left out."""
+    found = state_file.read(machine.directory / "run" / "state.json")
+    assert found.trouble == ""
+    return {
+        (str(key.protocol).upper(), str(key.address), key.port): {
+            (str(server.address), server.port) for server in owned.hosts
+        }
+        for key, owned in found.rows.items()
+        if isinstance(key, VirtualAddress)
     }
 
 

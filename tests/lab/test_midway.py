@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
-from tables import kernel, told
+from tables import kernel, remembered, told
 from waiting import until
 
-from lvsd.edge import state_file
 from lvsd.lab.classic import CLIENT, VIP, classic
 from lvsd.lab.director import DirectorProcess
 from lvsd.lab.lab import Lab
 from lvsd.lab.misbehaving import Page
 from lvsd.lab.table import parse_table
-from lvsd.model import VirtualAddress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from tables import Rows
 
     from lvsd.lab.machine import Machine
+    from lvsd.lab.table import RowKey, TableKey
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -133,15 +132,15 @@ async def _has_settled(director: DirectorProcess, rows: Rows) -> None:
     vs1 = director.machine
 
     async def settled() -> bool:
-        return kernel(await vs1.read_table()) == rows | FOREIGN and _remembered(vs1) == _keys(rows)
+        return kernel(await vs1.read_table()) == rows | FOREIGN and remembered(vs1) == _keys(rows)
 
     try:
         await until(settled)
     except TimeoutError:
-        table, remembered = kernel(await vs1.read_table()), _remembered(vs1)
+        table, found = kernel(await vs1.read_table()), remembered(vs1)
         differing = [key for key in table.keys() | rows.keys() if (rows | FOREIGN).get(key) != table.get(key)]
-        strange = remembered.items() ^ _keys(rows).items()
-        pytest.fail(f"{len(differing)} services differ: {differing[:5]}; remembered: {list(strange)[:5]}")
+        strange = [key for key in {**found, **rows} if found.get(key) != _keys(rows).get(key)]
+        pytest.fail(f"{len(differing)} services differ: {differing[:5]}; remembered otherwise: {strange[:5]}")
     assert told(director.state()) == rows
 
 
@@ -153,21 +152,8 @@ def _state(vs1: Machine) -> Path:
     return vs1.directory / "run" / "state.json"
 
 
-def _remembered(vs1: Machine) -> dict[tuple[str, str, int], frozenset[tuple[str, int]]]:
-    """Return the servers of each service that the state file has."""
-    remembered = state_file.read(_state(vs1))
-    assert remembered.trouble == ""
-    return {
-        ("TCP", str(key.address), key.port): frozenset(
-            (str(server.address), server.port) for server in owned.hosts
-        )
-        for key, owned in remembered.rows.items()
-        if isinstance(key, VirtualAddress)
-    }
-
-
-def _keys(rows: Rows) -> dict[tuple[str, str, int], frozenset[tuple[str, int]]]:
-    return {key: frozenset(servers) for key, (_, servers) in rows.items()}
+def _keys(rows: Rows) -> dict[TableKey, set[RowKey]]:
+    return {key: set(servers) for key, (_, servers) in rows.items()}
 
 
 def _kill_at(pid: int, least: int) -> None:
