@@ -22,7 +22,8 @@ class Vips:
     """lvsd's own VIPs. An address found on its interface is adopted, one that vanished is put back."""
 
     def __init__(self, recorded: Iterable[DirectorAddress]) -> None:
-        self.owned: dict[Where, DirectorAddress] = {_where(address): address for address in recorded}
+        self._recorded: dict[Where, DirectorAddress] = {_where(address): address for address in recorded}
+        self.owned = dict(self._recorded)
         self.held: dict[Where, DirectorAddress] = {}
         self._wanted: dict[Where, DirectorAddress] = {}
         self._causes: dict[Where, str] = {}
@@ -47,9 +48,10 @@ class Vips:
             self._causes[where] = "mended"
             effects.append(Report(_removed(self.held.pop(where), "drift")))
         for where in [where for where in self.owned if where in present and where not in self.held]:
-            self.held[where] = self.owned[where]
+            # What an earlier run made is as that one wanted it, and replaced where this one does not.
+            self.held[where] = self._recorded.pop(where, self.owned[where])
             self._causes.pop(where, None)
-            effects.append(Report(_added(self.owned[where], "adopted")))
+            effects.append(Report(_added(self.held[where], "adopted")))
         for where, address in self._wanted.items():
             held = self.held.get(where)
             if held != address:
@@ -71,6 +73,7 @@ class Vips:
         if error:
             return self._refused(where, address, error)
         self._refusals.pop(where, None)
+        self._recorded.pop(where, None)
         self.held[where] = address
         return [Report(_added(address, self._causes.pop(where, "config")))]
 

@@ -117,6 +117,19 @@ def test_a_vip_with_another_prefix_or_label_is_replaced(held: Vips, change: dict
     assert told(held.see([AT], "config")) == []
 
 
+def test_a_vip_that_an_earlier_run_made_otherwise_is_replaced() -> None:
+    fresh = replace(VIP, prefix=32)
+    vips = Vips([VIP])
+    vips.want([fresh])
+    assert told(vips.see([AT], "config")) == [f"added {VIP} adopted", f"remove {VIP}", f"add {fresh}"]
+    vips.removed(VIP, "", "config")
+    vips.added(fresh, "")
+    assert told(vips.see([AT], "config")) == []
+    assert told(vips.see([], "config")) == [f"removed {fresh} drift", f"add {fresh}"]
+    vips.added(fresh, "")
+    assert list(vips.owned.values()) == list(vips.held.values()) == [fresh]
+
+
 def test_a_refusal_is_told_once_until_it_changes_or_ends(vips: Vips) -> None:
     answers = []
     for error in ("no such device", "no such device", "permission denied", "", "no such device"):

@@ -1,27 +1,35 @@
-"""`lvsd plan`: what `run` or a reload would change in this kernel's table; the director itself says it."""
+"""`lvsd plan`: what `run` or a reload would change in this kernel, as the commands that a person would type.
+
+The director itself says it, as it would program it.
+"""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 from itertools import chain
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from lvsd.config.model import OnFailure
 from lvsd.director import Director
 from lvsd.edge import state_file
+from lvsd.edge.addresses import Addresses
 from lvsd.edge.ipvs import Ipvs
-from lvsd.effects import Program
+from lvsd.effects import AddAddress, Program, RemoveAddress
+from lvsd.errors import KernelError, printable
 from lvsd.health.roster import Finding, Member
 from lvsd.health.verdict import Health, Verdict
 from lvsd.ipvs.change import RemoveServer, RemoveService
 from lvsd.ipvs.ledger import row_of
 from lvsd.model import Instant
+from lvsd.vips import Vips
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lvsd.config.model import Config
+    from lvsd.config.model import Config, DirectorAddress
+    from lvsd.edge.addresses import FoundAddress
     from lvsd.effects import Effect
     from lvsd.ipvs.change import Change
     from lvsd.ipvs.codec import Connections
@@ -32,15 +40,22 @@ SERVING = "in the table"
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The changes in their order, the live connections of what they remove, and who waits for a verdict.
+    """The changes of the table and then of the VIPs, each in their order; what else is worth knowing of them.
 
-    `trouble` says why the plan may not be the whole of it.
+    `connections` are the live ones of what is removed, `waiting` who waits for a verdict; `trouble` says why
+    the plan may not be the whole of it.
     """
 
     changes: tuple[Change, ...]
+    addresses: tuple[str, ...]
     connections: dict[ServiceKey, dict[ServerKey, Connections]]
     waiting: tuple[str, ...]
     trouble: str = ""
+
+    @property
+    def count(self) -> int:
+        """How many changes there are."""
+        return len(self.changes) + len(self.addresses)
 
     def lines(self) -> Iterator[str]:
         """Yield what `lvsd plan` prints."""
@@ -48,7 +63,8 @@ class Planned:
             yield f"ipvsadm {change}{self._touched(change)}"
         for who in self.waiting:
             yield f"# {who} joins when its first probe has passed"
-        yield f"# {len(self.changes)} change{'' if len(self.changes) == 1 else 's'}"
+        yield from map(printable, self.addresses)
+        yield f"# {self.count} change{'' if self.count == 1 else 's'}"
 
     def _touched(self, change: Change) -> str:
         if not isinstance(change, RemoveService | RemoveServer):
@@ -77,10 +93,11 @@ async def plan(config: Config) -> Planned:
         changes = tuple(_changes(director, table, now))
         removed = {row_of(each)[0] for each in changes if isinstance(each, RemoveService | RemoveServer)}
         connections = await ipvs.connections(removed)
+    addresses = await _vip_changes(Vips(remembered.addresses), config)
     trouble = (
         f"{file} is {remembered.trouble}: what is to be removed is not known" if remembered.trouble else ""
     )
-    return Planned(changes, connections, tuple(_waiting(director)), trouble)
+    return Planned(changes, tuple(addresses), connections, tuple(_waiting(director)), trouble)
 
 
 def _changes(director: Director, table: Table, now: Instant) -> Iterator[Change]:
@@ -89,6 +106,38 @@ def _changes(director: Director, table: Table, now: Instant) -> Iterator[Change]
     while batches := [effect.changes for effect in effects if isinstance(effect, Program)]:
         yield from chain.from_iterable(batches)
         effects = director.programmed({}, now)
+
+
+async def _vip_changes(vips: Vips, config: Config) -> list[str]:
+    """Return the commands that would bring the VIPs in place."""
+    vips.want(config.settings.addresses)
+    async with Addresses() as addresses:
+        looked = {(each.address, each.interface): await _look(addresses, each) for each in vips.concerned}
+    commands = []
+    for effect in vips.see([where for where, (found, _) in looked.items() if found], "config"):
+        if isinstance(effect, AddAddress | RemoveAddress):
+            found, trouble = looked[effect.address.address, effect.address.interface]
+            command = _adding(effect.address) if isinstance(effect, AddAddress) else _removing(found)
+            commands.append(f"{command}    # {trouble}" if trouble else command)
+    return commands
+
+
+async def _look(addresses: Addresses, address: DirectorAddress) -> tuple[FoundAddress | None, str]:
+    """Return the address as it is on its interface, or why it cannot be there."""
+    try:
+        return await addresses.find(address), ""
+    except KernelError as error:
+        return None, str(error)
+
+
+def _adding(address: DirectorAddress) -> str:
+    label = f" label {quote(address.label)}" if address.label else ""
+    how = " nodad preferred_lft 0" if address.address.version == 6 else label  # noqa: PLR2004
+    return f"ip address add {address} dev {quote(address.interface)}{how}"
+
+
+def _removing(found: FoundAddress | None) -> str:
+    return f"ip address del {found.address}/{found.prefix} dev {quote(found.interface)}" if found else ""
 
 
 def _in_service(config: Config, table: Table) -> Iterator[Member]:
