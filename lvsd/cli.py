@@ -34,10 +34,19 @@ examples:
   lvsd lab shell                      a prompt in a rehearsal network, on a kernel with IPVS
 """
 
+EXIT_STATUS = "exit status: 0 success, 1 failure (an invalid configuration included), 2 wrong usage"
+PLAN_EXIT_STATUS = f"{EXIT_STATUS};\nwith --detailed-exitcode 2 where there are changes"
+LAB_EXIT_STATUS = "exit status: the command's own, 1 where no lab can be had, 124 when its time is up"
+
+SIGNALS = """\
+SIGHUP reloads; a broken file changes nothing. SIGTERM and SIGINT stop: rows and VIPs stay, unless the
+configuration says `ipvs.on_stop: remove`. SIGUSR1 writes a snapshot of the state to the log.
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; return its exit status: 0 success, 1 failure, 2 wrong usage."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)
         sys.stdout.flush()
@@ -60,57 +69,99 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line, with all subcommands."""
     parser = argparse.ArgumentParser(
         prog="lvsd",
         description="A director daemon for the Linux Virtual Server.",
-        epilog=EXAMPLES,
+        epilog=f"{EXAMPLES}\n{EXIT_STATUS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"lvsd {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    run = commands.add_parser(
-        "run",
-        help="the daemon, in the foreground",
-        description="SIGHUP reloads, SIGTERM and SIGINT stop, SIGUSR1 writes a snapshot to the log.",
+    parser.add_argument(
+        "--version", action="version", version=f"lvsd {__version__}", help="print the version"
     )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+
+    run = _add(commands, "run", "the daemon, in the foreground", SIGNALS)
     _add_config(run)
     run.set_defaults(run=_run)
 
-    check = commands.add_parser("check", help="validate a configuration")
-    check.add_argument("file", metavar="FILE")
+    check = _add(commands, "check", "validate a configuration", "Prints every mistake, with its place.")
+    check.add_argument("file", metavar="FILE", help="the configuration: lvsd's own YAML or an lvs.conf")
     check.set_defaults(run=_check)
 
-    plan = commands.add_parser("plan", help="what run or a reload would change in this kernel's table")
+    plan = _add(
+        commands,
+        "plan",
+        "what run or a reload would change in this kernel",
+        "Prints the commands that would do the same, in their order, and changes nothing. Needs root.",
+        PLAN_EXIT_STATUS,
+    )
     _add_config(plan)
     plan.add_argument("--detailed-exitcode", action="store_true", help="exit with 2 where there are changes")
     plan.set_defaults(run=_plan)
 
-    status = commands.add_parser("status", help="the state, folded from the log")
-    _add_config(status)
-    status.add_argument("--log", metavar="FILE", help="the log to read, - for standard input")
-    status.add_argument("--at", metavar="TIME", type=_moment, help="2026-11-22T03:12:00, or 03:12")
-    status.add_argument("--director", metavar="NAME", default="", help="whose state, in a log of several")
-    status.add_argument("--json", action="store_true", help="for programs")
-    status.set_defaults(run=_status)
+    _add_status(commands)
 
-    convert = commands.add_parser("convert", help="another director's configuration to lvsd's own")
-    convert.add_argument("file", metavar="FILE")
+    convert = _add(
+        commands,
+        "convert",
+        "another director's configuration to lvsd's own",
+        "Prints the YAML on standard output, and on standard error a note for each line without equivalent.",
+    )
+    convert.add_argument("file", metavar="FILE", help="the other configuration: an lvs.conf of configure-lvs")
     convert.set_defaults(run=_convert)
 
-    schema = commands.add_parser("schema", help="the JSON Schema of the configuration, for editors")
+    schema = _add(commands, "schema", "the JSON Schema of the configuration, for editors")
     schema.set_defaults(run=_schema)
 
-    rehearsal = commands.add_parser("lab", help="a rehearsal network on a real IPVS kernel")
+    rehearsal = _add(commands, "lab", "a rehearsal network on a real IPVS kernel")
     lab.add_arguments(rehearsal)
+    rehearsal.epilog = f"{rehearsal.epilog}\n{LAB_EXIT_STATUS}"
     rehearsal.set_defaults(run=lab.main)
     return parser
 
 
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    short: str,
+    long: str = "",
+    exit_status: str = EXIT_STATUS,
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=short,
+        description=f"{short[0].upper()}{short[1:]}.\n{long}".strip(),
+        epilog=exit_status,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    status = _add(
+        commands,
+        "status",
+        "the state, folded from the log",
+        "The log is the file that --log names, else the configuration's log.file, else the unit's journal.",
+    )
+    _add_config(status)
+    status.add_argument("--log", metavar="FILE", help="the log to read, - for standard input")
+    status.add_argument(
+        "--at", metavar="TIME", type=_moment, help="as of then: 2026-11-22T03:12:00, with Z for UTC, or 03:12"
+    )
+    status.add_argument("--director", metavar="NAME", default="", help="whose state, in a log of several")
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(run=_status)
+
+
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-c", "--config", metavar="FILE", default=DEFAULT_FILE, help=f"default: {DEFAULT_FILE}"
+        "-c",
+        "--config",
+        metavar="FILE",
+        default=DEFAULT_FILE,
+        help=f"the configuration (default: {DEFAULT_FILE})",
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -11,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lvsd.cli import main
+from lvsd.cli import main, make_parser
 
 ROOT = Path(__file__).parents[1]
 GOOD = """\
@@ -177,11 +180,69 @@ def test_an_hour_alone_is_one_of_today(tmp_path: Path, capsys: pytest.CaptureFix
     assert json.loads(capsys.readouterr().out)["seq"] == 1
 
 
-def test_the_help_of_every_command_can_be_read() -> None:
-    for command in ("run", "check", "plan", "status", "convert", "schema", "lab"):
-        with pytest.raises(SystemExit) as end:
-            main([command, "--help"])
-        assert end.value.code == 0
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return the parsers of all subcommands, those of subcommands too, by their names."""
+    found: dict[str, argparse.ArgumentParser] = {}
+    for action in parser._actions:  # noqa: SLF001 - argparse has no other way
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            for name, inner in action.choices.items():
+                found |= {
+                    name: inner,
+                    **{f"{name} {below}": each for below, each in subcommands(inner).items()},
+                }
+    return found
+
+
+MANUAL = re.sub(r"\\f[BIR]", "", (ROOT / "docs/lvsd.8").read_text()).replace("\\-", "-")
+COMMANDS = {"": make_parser(), **subcommands(make_parser())}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_every_command_says_what_each_argument_is(name: str) -> None:
+    for action in COMMANDS[name]._actions:  # noqa: SLF001
+        assert action.help or isinstance(action, argparse._SubParsersAction), action  # noqa: SLF001
+        for choice in getattr(action, "_choices_actions", []):
+            assert choice.help, choice
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if " " not in name])
+def test_the_help_of_every_command_tells_its_exit_status(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([*name.split(), "--help"])
+    assert end.value.code == 0
+    assert "\nexit status: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_manual_has_every_command_and_every_option(name: str) -> None:
+    assert f"lvsd {name}".rstrip() in MANUAL
+    for action in COMMANDS[name]._actions:  # noqa: SLF001
+        for option in action.option_strings:
+            assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", MANUAL), option
+
+
+def test_the_manual_has_no_option_that_is_not_there() -> None:
+    known = {
+        option
+        for parser in COMMANDS.values()
+        for action in parser._actions  # noqa: SLF001
+        for option in action.option_strings
+    }
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", MANUAL)) <= known
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
+def test_the_manual_is_set_without_a_warning() -> None:
+    done = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-wall", "-z", "docs/lvsd.8"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert done.stderr == ""
 
 
 def test_short_commands_import_no_netlink_and_no_http() -> None:
