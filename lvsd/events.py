@@ -234,6 +234,28 @@ class ProbesRecovered(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbesLate(_Warning):
+    """Probes begin late: more are asked for than the director can make. No server is blamed for it.
+
+    Said once when it begins, with the first that was late; `seconds` is how late.
+    """
+
+    name: ClassVar[str] = "probes.late"
+    advice: ClassVar[str] = "Lengthen the intervals of the checks, or give the director more CPU."
+    server: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbesPunctual(Event):
+    """All probes have begun in time again for a while; `probes` were late, the latest by `seconds`."""
+
+    name: ClassVar[str] = "probes.punctual"
+    probes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceAdded(Event):
     """A virtual service's row is in the kernel's table now.
 

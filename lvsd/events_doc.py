@@ -104,6 +104,9 @@ _OTHERWISE = {
     ("address.refused", "address"): "the VIP with its prefix",
     ("change.refused", "change"): "what ipvsadm would be told to do the same",
     ("probe.failed", "count"): "which failure in a row it is, 0 where the server is down already",
+    ("probes.late", "seconds"): "how long after it was due the first of them began",
+    ("probes.punctual", "probes"): "how many were late",
+    ("probes.punctual", "seconds"): "how long after it was due the latest of them began",
     ("snapshot.service", "row"): "what is set on the service's row",
 }
 

@@ -46,12 +46,15 @@ def observe(health: Health, check: Check, *, passed: bool) -> Health:
     return Health(agrees) if dissent >= needed else replace(health, dissent=dissent)
 
 
-def next_probe_at(check: Check, health: Health, due_at: Seconds, now: Seconds) -> Seconds:
+def next_probe_at(
+    check: Check, health: Health, due_at: Seconds, now: Seconds, *, local: bool = False
+) -> Seconds:
     """Return when to probe again after a probe that was due at `due_at`.
 
     Counted from when the probe was due, not from when it ended, so that the interval does not drift; a slot
-    that has passed while the probe ran is left out.
+    that has passed while the probe ran is left out. A probe that was not made (`local`) makes none more
+    urgent: a director that is short of something must not be asked for more.
     """
-    interval = check.fast_interval if health.in_doubt else check.interval
+    interval = check.fast_interval if health.in_doubt and not local else check.interval
     at = due_at + interval
     return at if at > now else now + interval - (now - due_at) % interval

@@ -78,6 +78,10 @@ def test_the_next_probe_is_counted_from_when_the_last_was_due(
     assert next_probe_at(CHECK, health, due_at, now) == at
 
 
+def test_a_probe_that_was_not_made_does_not_make_the_next_more_urgent() -> None:
+    assert next_probe_at(CHECK, DOUBTED, 10.0, 10.1, local=True) == 12.0
+
+
 @given(
     interval=st.floats(0.001, 100),
     due_at=st.floats(0, 1e6),

@@ -9,6 +9,7 @@ from lvsd.config.model import HttpCheck, TcpCheck, TelnetCheck
 from lvsd.edge.probes import http, tcp, telnet
 from lvsd.edge.probes.connection import Connection, LocalFault, descriptor_limit, words
 from lvsd.edge.probes.expectation import Searches
+from lvsd.edge.probes.limits import Limits
 from lvsd.health.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ Impeded: TypeAlias = "Callable[[Address, Seconds], str | None]"
 
 RESERVE = 32
 """How many file descriptors are left to the rest of the daemon; a quarter where few are allowed."""
-
-LATE: Seconds = 0.5
-"""A time-out that is noticed so much too late says more about the director than about the server."""
 
 
 def _unimpeded(_address: Address, _since: Seconds) -> str | None:
@@ -42,15 +40,19 @@ class Probes:
         self._open = 0
         self._impeded = impeded
         self._loop = asyncio.get_running_loop()
+        self._limits = Limits()
         self._searches = Searches()
         self._http = http.Session(self._searches)
 
     async def close(self) -> None:
         """Let go of what is shared; probes under way should have been cancelled before."""
+        self._limits.close()
         await self._http.close()
 
     async def probe(self, check: Check, address: Address, port: int) -> Outcome:
         """Probe `address`, at the check's own port if it has one, else at `port`; take `timeout` at most.
+
+        The time that the director itself stands still does not count.
 
         Whatever the server does is an outcome. Equal faults have equal reasons, so that they may be compared.
         """
@@ -69,13 +71,15 @@ class Probes:
     async def _attempt(self, check: Check, connection: Connection) -> Outcome:
         started_at = self._loop.time()
         try:
-            async with asyncio.timeout_at(started_at + check.timeout):
-                return await self._run(check, connection)
+            async with asyncio.timeout_at(started_at + check.timeout) as limit:
+                self._limits.add(limit)
+                try:
+                    return await self._run(check, connection)
+                finally:
+                    self._limits.discard(limit)
         except TimeoutError:
             if connection.excuse:
                 return Outcome.local(connection.excuse)
-            if self._loop.time() > started_at + check.timeout + LATE:
-                return Outcome.local("the director was too busy to read the answer in time")
             reason = f"timed out after {check.timeout:g}s while {connection.doing}"
         except OSError as error:
             reason = words(error)

@@ -168,9 +168,27 @@ async def test_answer_counts_even_while_an_interface_is_out(impeded: Probes) -> 
         assert await impeded.probe(http(), LOOPBACK, port) == Outcome.failed("HTTP 500")
 
 
-async def test_director_that_stood_still_blames_no_server(probes: Probes) -> None:
-    async with serving(saying(b"never the banner", then=hang)) as port:
+async def test_time_does_not_run_while_the_director_stands_still(probes: Probes) -> None:
+    """The answer comes within the time-out, but the director is kept from reading it until after that."""
+
+    async def in_two_pieces(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"log")
+        await asyncio.sleep(SHORT / 2)
+        writer.write(b"in:")
+        await asyncio.Event().wait()
+
+    async with serving(in_two_pieces) as port:
         probe = asyncio.create_task(probes.probe(telnet(timeout=SHORT), LOOPBACK, port))
         await asyncio.sleep(0.05)
-        time.sleep(SHORT + 0.8)  # noqa: ASYNC251
-        assert await probe == Outcome.local("the director was too busy to read the answer in time")
+        time.sleep(2 * SHORT)  # noqa: ASYNC251
+        assert await probe == Outcome.passed("banner matches")
+
+
+async def test_director_that_stands_still_again_and_again_still_finds_a_dead_server(probes: Probes) -> None:
+    async with serving(saying(b"never the banner", then=hang)) as port:
+        probe = asyncio.create_task(probes.probe(telnet(timeout=SHORT), LOOPBACK, port))
+        while not probe.done():
+            await asyncio.sleep(0.05)
+            time.sleep(0.05)  # noqa: ASYNC251
+        reason = "timed out after 0.3s while waiting for 'login:' in the banner"
+        assert probe.result() == Outcome.failed(reason)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from misbehaving import LOOPBACK, SHORT, close, hang, reset, saying, serving, telnet
 
-from lvsd.health.outcome import Outcome
+from lvsd.health.outcome import Ended, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -127,4 +127,5 @@ async def test_real_telnetd_shows_its_login(probes: Probes) -> None:
 async def test_real_telnetd_whose_login_fails_is_down(probes: Probes) -> None:
     async with telnetd("-h", "-L", "/bin/false") as port:
         outcome = await probes.probe(telnet(timeout=2.0), LOOPBACK, port)
-    assert outcome == Outcome.failed("closed without a banner")
+    # This telnetd does not always notice that its login has ended, and then keeps the connection.
+    assert outcome.ended is Ended.FAILED
