@@ -93,6 +93,26 @@ async def test_probes_of_twenty_servers_are_spread_over_the_interval_and_do_not_
     await _close(servers)
 
 
+async def test_where_more_probes_are_asked_for_than_can_be_made_only_a_dead_server_goes(lab: Lab) -> None:
+    """Four thousand probes a second, of which the lab's CPU makes some hundred; the servers share it, too."""
+    vs1, ports = lab.hosts["vs1"], range(8301, 8309)
+    servers = [await lab.hosts["rs1"].misbehave(port, Page()) for port in ports]
+    check = "{type: http, expect: ok, interval: 100ms, fast_interval: 100ms, timeout: 1s}"
+    services = {port: [f"{address}:{port}" for address in ADDRESSES] for port in ports}
+    director = await DirectorProcess.start(vs1, _config(check, services))
+    await until(lambda: _all_in(vs1, len(ports), len(ADDRESSES)), timeout=60.0)
+    rounds = 5
+    before = sum(server.accepted for server in servers)
+    await until(lambda: _accepted_more(servers, before + rounds * len(ADDRESSES) * len(ports)), timeout=60.0)
+    assert director.found("health.changed", new="down") == []
+    assert director.found("server.removed") == []
+    await servers[0].behave(Refuse())
+    await until(lambda: _is_empty(vs1, ports[0]), timeout=60.0)
+    assert {event["service"] for event in director.found("health.changed", new="down")} == {f"s{ports[0]}"}
+    await director.stop()
+    await _close(servers)
+
+
 async def test_a_dead_server_goes_while_nobody_reads_the_log(lab: Lab) -> None:
     vs1 = lab.hosts["vs1"]
     ports = range(8201, 8205)
@@ -138,6 +158,11 @@ def _config(
 async def _accepted(servers: Iterable[MisbehavingServer], least: int) -> bool:
     """Tell whether each server has taken so many connections."""
     return all(server.accepted >= least for server in servers)
+
+
+async def _accepted_more(servers: Iterable[MisbehavingServer], least: int) -> bool:
+    """Tell whether all servers together have taken so many connections."""
+    return sum(server.accepted for server in servers) >= least
 
 
 async def _all_in(machine: Machine, services: int, servers: int) -> bool:
