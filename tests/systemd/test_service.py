@@ -252,6 +252,13 @@ def test_the_status_out_of_the_journal_is_the_kernels_table() -> None:
     run("systemctl", "start", "web@rs2")
 
 
+def test_who_may_not_read_the_journal_is_told_how_to() -> None:
+    stranger = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+    said = run(*stranger, "lvsd", "status", check=False)
+    assert "nobody has no right to read the journal" in said
+    assert "usermod -aG systemd-journal nobody" in said
+
+
 def test_an_invalid_file_at_the_start_is_tried_again_but_not_in_a_rush() -> None:
     CONFIG.write_text(BROKEN)
     with Repeated(table) as tables:
