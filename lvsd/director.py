@@ -221,8 +221,8 @@ class Director:
         return [*self._remember(), *([] if batch is None else [Program(batch)])]
 
     def _remember(self) -> list[Effect]:
-        changed, self.ledger.owned_changed = self.ledger.owned_changed, False
-        return [Remember()] if changed else []
+        changed, self.ledger.owned_changed = self.ledger.owned_changed, set()
+        return [Remember(frozenset(changed))] if changed else []
 
     def _sweep(self) -> list[Effect]:
         """Forget the targets that nobody uses any more, but not in the midst of a reload."""

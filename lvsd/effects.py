@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lvsd.events import Event
     from lvsd.health.roster import Target
     from lvsd.ipvs.change import Change
-    from lvsd.model import Seconds
+    from lvsd.model import Seconds, ServiceKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,9 @@ class ReadTable:
 
 @dataclass(frozen=True, slots=True)
 class Remember:
-    """Write down which rows and addresses are lvsd's."""
+    """Write down which rows under these keys, and which addresses, are lvsd's."""
+
+    keys: frozenset[ServiceKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

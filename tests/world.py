@@ -509,13 +509,14 @@ class World:
                     self._fly(changes)
                 case ReadTable():
                     self.wants_reading = True
-                case Remember():
-                    self.recorded = _copy(self.director.ledger.owned)
+                case Remember(keys):
+                    owned = self.director.ledger.owned
+                    self.recorded = {key: entry for key, entry in self.recorded.items() if key not in keys}
+                    self.recorded |= _copy({key: owned[key] for key in keys if key in owned})
 
     def _fly(self, changes: tuple[Change, ...]) -> None:
         assert self.flight is None
         assert self.adopted
-        assert changes
         safe = set()
         for change in changes:
             self._judge(change)

@@ -128,7 +128,7 @@ class Daemon:
         self._prober = Prober(self._probes, self._probe_finished)
         self._table = TableKeeper(self._director, ipvs, self._feed, self._table_failed)
         self._vip_keeper = VipKeeper(self._vips, addresses, self._carry_out_now)
-        self._reloader = Reloader(self._director, self._feed, self._report)
+        self._reloader = Reloader(self._director, self._feed, self._report, self._memory.write)
         self._snapshots = Snapshots(loaded.settings.director, self._director, self._vips, log, self._report)
         log.on_recovered = lambda: self._snapshots.want("lines lost")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -170,14 +170,17 @@ class Daemon:
     async def _start(self) -> None:
         await self._follow_links()
         await self._reloader.apply(self._path, self._loaded)
-        self._carry_out_now(self._vips.want(self._loaded.settings.addresses))
-        await self._memory.write()  # first, so that what a crash leaves is known for lvsd's own
+        await self._want_addresses()
         await self._table.read()
         self._snapshots.want("start")
         self._begin(self._snapshots.run())
         await self._settled(READY_WITHIN)
         # The VIP comes last: who reaches it finds the services behind it.
         await self._vip_keeper.keep("config")
+
+    async def _want_addresses(self) -> None:
+        self._carry_out_now(self._vips.want(self._loaded.settings.addresses))
+        await self._memory.write()  # before they are made, as for rows
 
     async def _follow_links(self) -> None:
         """Follow the director's own interfaces; without them every failure is taken for the server's."""
@@ -230,8 +233,8 @@ class Daemon:
                     self._begin(self._table.program(changes))
                 case ReadTable():
                     self._table.want_reading()
-                case Remember():
-                    self._memory.note_change()
+                case Remember(keys):
+                    self._memory.note_change(keys)
                 case AddAddress() | RemoveAddress():
                     self._vip_keeper.look_again()
                 case _:
@@ -294,7 +297,7 @@ class Daemon:
         self._director.level = loaded.settings.log.level
         self._snapshots.name = loaded.settings.director
         await self._reloader.apply(self._path, loaded)
-        self._carry_out_now(self._vips.want(loaded.settings.addresses))
+        await self._want_addresses()
         await self._vip_keeper.keep("config")
         self._snapshots.want("reload")
 

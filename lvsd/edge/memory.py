@@ -7,6 +7,7 @@ import fcntl
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from lvsd.edge import state_file
@@ -14,16 +15,19 @@ from lvsd.errors import LvsdError
 from lvsd.events import StateLost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from lvsd.director import Director
     from lvsd.events import Event
-    from lvsd.model import Seconds
+    from lvsd.model import Seconds, ServiceKey
     from lvsd.vips import Vips
 
 REMEMBER_AFTER: Final[Seconds] = 0.1
 """Changes are gathered so long before they are written down."""
+
+AT_ONCE: Final = 50
+"""Services rendered before the loop gets its turn: about a millisecond."""
 
 
 class AlreadyRunsError(LvsdError):
@@ -67,18 +71,22 @@ def claim(directory: Path) -> Claim:
 
 
 class Memory:
-    """Writes the state file when it is told that something changed."""
+    """Writes the state file when something changed; what did not change is not rendered anew."""
 
     def __init__(self, file: Path, director: Director, vips: Vips, report: Callable[[Event], None]) -> None:
         self._file = file
-        self._director = director
+        self._owned = director.ledger.owned
         self._vips = vips
         self._report = report
+        self._entries: dict[ServiceKey, bytes] = {}
+        self._stale = set(self._owned)
         self._changed = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._trouble = ""
 
-    def note_change(self) -> None:
-        """Ask for the file to be written soon."""
+    def note_change(self, keys: Iterable[ServiceKey]) -> None:
+        """Ask for the file to be written soon, for what is owned under `keys` changed."""
+        self._stale.update(keys)
         self._changed.set()
 
     async def run(self) -> None:
@@ -86,18 +94,30 @@ class Memory:
         while True:
             await self._changed.wait()
             await asyncio.sleep(REMEMBER_AFTER)
-            self._changed.clear()
             await self.write()
 
     async def write(self) -> None:
         """Write the file now. A trouble that lasts is told once."""
-        rows = state_file.freeze(self._director.ledger.owned)
-        addresses = list(self._vips.owned.values())
-        trouble = ""
-        try:
-            await asyncio.to_thread(state_file.write, self._file, rows, addresses)
-        except OSError as error:
-            trouble = error.strerror or str(error)
-            if trouble != self._trouble:
-                self._report(StateLost(file=str(self._file), reason=trouble))
-        self._trouble = trouble
+        async with self._turn:
+            self._changed.clear()
+            await self._render()
+            trouble = ""
+            try:
+                entries, addresses = list(self._entries.values()), list(self._vips.owned.values())
+                await asyncio.to_thread(state_file.write, self._file, entries, addresses)
+            except OSError as error:
+                trouble = error.strerror or str(error)
+                if trouble != self._trouble:
+                    self._report(StateLost(file=str(self._file), reason=trouble))
+            self._trouble = trouble
+
+    async def _render(self) -> None:
+        while self._stale:
+            for key in list(islice(self._stale, AT_ONCE)):
+                self._stale.discard(key)
+                owned = self._owned.get(key)
+                if owned is None:
+                    self._entries.pop(key, None)
+                else:
+                    self._entries[key] = state_file.entry(key, owned)
+            await asyncio.sleep(0)

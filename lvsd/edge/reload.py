@@ -11,7 +11,7 @@ from lvsd.edge import garbage, names
 from lvsd.events import ConfigLoaded, NameChanged, NameFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from lvsd.config.frames import Loaded
     from lvsd.config.hostnames import Name
@@ -39,10 +39,12 @@ class Reloader:
         director: Director,
         feed: Callable[[Callable[[Instant], list[Effect]]], None],
         report: Callable[[Event], None],
+        write_down: Callable[[], Awaitable[None]],
     ) -> None:
         self._director = director
         self._feed = feed
         self._report = report
+        self._write_down = write_down
         self._digests: dict[str, bytes] = {}
         self._failing: set[Name] = set()
         self._turn = asyncio.Lock()
@@ -109,6 +111,7 @@ class Reloader:
         for i, service in enumerate(leaving):
             self._feed(lambda _, service=service: self._director.leave(service.name))  # type: ignore[misc]
             await _breathe(i)
+        await self._write_down()  # before it is made, so that what a crash leaves is known for lvsd's own
         self._feed(self._director.release)
 
     def _loaded(

@@ -63,39 +63,28 @@ def read(file: Path) -> Remembered:
     return Remembered(rows, addresses)
 
 
-def freeze(rows: OwnedRows) -> list[tuple[ServiceKey, str, tuple[tuple[ServerKey, str], ...]]]:
-    """Return a copy of `rows` that another thread may `write` while they change."""
-    return [(key, owned.name, tuple(owned.hosts.items())) for key, owned in rows.items()]
+def entry(key: ServiceKey, owned: Owned) -> bytes:
+    """Return what the file says of the rows under one key."""
+    where: dict[str, Any]
+    if isinstance(key, FirewallMark):
+        where = {"fwmark": key.mark, "version": key.version}
+    else:
+        where = {"protocol": str(key.protocol), "address": str(key.address), "port": key.port}
+    servers = [[str(server.address), server.port, host] for server, host in owned.hosts.items()]
+    return orjson.dumps({**where, "name": owned.name, "servers": servers})
 
 
-def write(
-    file: Path,
-    rows: Iterable[tuple[ServiceKey, str, tuple[tuple[ServerKey, str], ...]]],
-    addresses: Iterable[DirectorAddress],
-) -> None:
+def write(file: Path, entries: Iterable[bytes], addresses: Iterable[DirectorAddress]) -> None:
     """Replace `file` as a whole; raise OSError where that fails, and leave the old one."""
     told = {
         "version": VERSION,
-        "services": [_service(key, name, hosts) for key, name, hosts in rows],
+        "services": [orjson.Fragment(entry) for entry in entries],
         "addresses": [asdict(address) | {"address": str(address.address)} for address in addresses],
     }
     file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     fresh = file.with_suffix(".new")
     fresh.write_bytes(orjson.dumps(told))
     fresh.replace(file)
-
-
-def _service(key: ServiceKey, name: str, hosts: Iterable[tuple[ServerKey, str]]) -> dict[str, Any]:
-    where: dict[str, Any]
-    if isinstance(key, FirewallMark):
-        where = {"fwmark": key.mark, "version": key.version}
-    else:
-        where = {"protocol": str(key.protocol), "address": str(key.address), "port": key.port}
-    return {
-        **where,
-        "name": name,
-        "servers": [[str(server.address), server.port, host] for server, host in hosts],
-    }
 
 
 def _parse_key(entry: dict[str, Any]) -> ServiceKey:

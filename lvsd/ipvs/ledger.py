@@ -64,12 +64,12 @@ class Comparison:
 class Ledger:
     """Own rows, by key. What a call costs follows the services it names, except for `compare`.
 
-    `owned_changed` is set whenever `owned` changes; who writes it down clears it.
+    `owned_changed` has the keys whose entry in `owned` changed; who writes them down clears it.
     """
 
     def __init__(self, owned: dict[ServiceKey, Owned]) -> None:
         self.owned = owned
-        self.owned_changed = False
+        self.owned_changed: set[ServiceKey] = set()
         self.actual: Image = {}
         self._foreign: dict[ServiceKey, list[ServerKey | None]] = {}
         self._refusals = Refusals()
@@ -114,7 +114,8 @@ class Ledger:
             self._look_anew(key)
         if any(server in self._foreign.get(key, ()) for _, server in rows):
             self._unread.setdefault(key, "adopted")
-        self.owned_changed |= bool(rows) or owned.name != name or not hosts.items() <= owned.hosts.items()
+        if rows or owned.name != name or not hosts.items() <= owned.hosts.items():
+            self.owned_changed.add(key)
         owned.name = name
         owned.hosts |= hosts
 
@@ -230,7 +231,7 @@ class Ledger:
             del self.owned[key]
         elif not given_up:
             return
-        self.owned_changed = True
+        self.owned_changed.add(key)
         self._look_anew(key)
 
     def retry(self, now: Instant) -> None:

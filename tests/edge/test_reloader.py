@@ -22,8 +22,9 @@ from lvsd.config.model import (
 )
 from lvsd.director import Director
 from lvsd.edge.reload import Reloader
-from lvsd.effects import Report
+from lvsd.effects import Program, Report
 from lvsd.events import ConfigLoaded, NameChanged, NameFailed
+from lvsd.ipvs.ledger import row_of
 from lvsd.model import Address, Forwarding, Instant, Protocol, Service, VirtualAddress
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from lvsd.effects import Effect
     from lvsd.events import Event
+    from lvsd.model import ServiceKey
 
 SETTINGS = Settings("vs1", (), LogSettings(LogFormat.JSON, "", Level.INFO), IpvsSettings(10.0, OnStop.KEEP))
 LITERAL = Host("192.0.2.3", Address.parse("192.0.2.3"))
@@ -63,10 +65,20 @@ class Rehearsal:
         self.director = Director({})
         self.told: list[Event] = []
         self.director.read({}, Instant(0.0, 0.0))
-        self.reloader = Reloader(self.director, self._feed, self.told.append)
+        self.reloader = Reloader(self.director, self._feed, self.told.append, self._write_down)
+        self.written: set[ServiceKey] = set()
+        self.programmed: set[ServiceKey] = set()
 
     def _feed(self, step: Callable[[Instant], list[Effect]]) -> None:
-        self.told += [effect.event for effect in step(Instant(1.0, 1.0)) if isinstance(effect, Report)]
+        for effect in step(Instant(1.0, 1.0)):
+            if isinstance(effect, Report):
+                self.told.append(effect.event)
+            if isinstance(effect, Program):
+                self.programmed |= {row_of(change)[0] for change in effect.changes}
+                assert self.programmed <= self.written
+
+    async def _write_down(self) -> None:
+        self.written |= self.director.ledger.owned.keys()
 
     def loads(self) -> list[tuple[int, int, int]]:
         return [
@@ -79,6 +91,12 @@ class Rehearsal:
 @pytest.fixture
 def rehearsal() -> Rehearsal:
     return Rehearsal()
+
+
+async def test_what_is_programmed_was_written_down_before(rehearsal: Rehearsal) -> None:
+    a = service("a", LITERAL)
+    await rehearsal.reloader.apply("lvsd.yaml", loaded(a))
+    assert rehearsal.programmed == {a.key}
 
 
 async def test_a_reload_takes_in_what_differs_and_nothing_else(rehearsal: Rehearsal) -> None:

@@ -21,12 +21,13 @@ ROWS: state_file.OwnedRows = {
     VirtualAddress(Protocol.UDP, Address.parse("2001:db8::1"), 53): Owned("dns", {}),
     FirewallMark(7, 6): Owned("marked", {ServerKey(Address.parse("2001:db8::3"), 0): "rs3"}),
 }
+ENTRIES = [state_file.entry(key, owned) for key, owned in ROWS.items()]
 ADDRESS = DirectorAddress(Address.parse("192.168.0.101"), 24, "eth0", "eth0:101")
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "run" / "state.json"
-    state_file.write(file, state_file.freeze(ROWS), [ADDRESS])
+    state_file.write(file, ENTRIES, [ADDRESS])
     assert state_file.read(file) == state_file.Remembered(ROWS, (ADDRESS,))
     assert [path.name for path in file.parent.iterdir()] == ["state.json"]
 
@@ -76,7 +77,7 @@ def test_of_several_runtime_directories_lvsds_own_is_taken(
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
-    state_file.write(file, state_file.freeze(ROWS), [])
+    state_file.write(file, ENTRIES, [])
     file.with_suffix(".new").mkdir()
     with pytest.raises(OSError, match="directory"):
         state_file.write(file, [], [])

@@ -353,8 +353,8 @@ def test_a_server_given_up_is_owned_no_more(stage: Stage) -> None:
 
 def test_it_is_noted_when_what_is_owned_changes(stage: Stage) -> None:
     def changed() -> bool:
-        was, stage.ledger.owned_changed = stage.ledger.owned_changed, False
-        return was
+        was, stage.ledger.owned_changed = stage.ledger.owned_changed, set()
+        return bool(was)
 
     stage.want(WWW, rows(RS1))
     assert changed()
