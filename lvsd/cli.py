@@ -204,7 +204,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     for line in planned.lines():
         print(line)
     if planned.trouble:
-        print(f"lvsd: {planned.trouble}", file=sys.stderr)
+        print(printable(f"lvsd: {planned.trouble}"), file=sys.stderr)
     return 2 if arguments.detailed_exitcode and planned.count else 0
 
 

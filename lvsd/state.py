@@ -102,6 +102,7 @@ class State:
         if (run, seq) != (self.run, self.seq + 1):
             # What happened between two runs is told by the snapshot that each begins with.
             self.lose()
+        self.running = self.running or run != self.run
         self.run, self.seq, self.at = run, seq, record["ts"]
 
     def _service(self, wanted: Wanted) -> dict[str, Any]:

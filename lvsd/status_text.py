@@ -34,8 +34,9 @@ def status_text(state: State) -> str:
     lines = [f"{name}: {running} as of its last line, {state.at} (run {state.run}, seq {state.seq})"]
     if not state.complete:
         lines.append("The log has a gap; what it does not say since is missing here until its next snapshot.")
-    table = {_service_key(*key): _rows(rows) for key, rows in state.rows.items()}
+    table, damaged = _table(state)
     lines += ["", text.render(table).rstrip("\n")]
+    lines += _section("Rows that the log tells damaged:", iter(damaged))
     lines += _section("Real servers without a row, or that are not up:", _troubled(state))
     lines += _section(
         "VIPs:", (f"{told['address']} on {told['interface']}" for told in state.addresses.values())
@@ -58,6 +59,17 @@ def _troubled(state: State) -> Iterator[str]:
             since = f" since {server['since']}" if server["since"] else ""
             row = f"weight {server['weight']}" if server["in_table"] else "no row"
             yield f"{name:<12} {host:<32} {server['health']:<8} {row:<9} {server['reason']}{since}"
+
+
+def _table(state: State) -> tuple[dict[ServiceKey, Rows], list[str]]:
+    """Return the table, and what cannot be in it since it is none of IPVS's."""
+    table, damaged = {}, []
+    for key, rows in state.rows.items():
+        try:
+            table[_service_key(*key)] = _rows(rows)
+        except (ValueError, TypeError, IndexError):
+            damaged.append(" ".join(key))
+    return table, damaged
 
 
 def _service_key(protocol: str, address: str) -> ServiceKey:

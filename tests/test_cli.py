@@ -146,6 +146,24 @@ def test_status_reads_a_log_at_a_moment(tmp_path: Path, capsys: pytest.CaptureFi
     assert (told["director"], told["seq"], told["complete"]) == ("vs1", 2, False)
 
 
+@pytest.mark.parametrize(
+    "change", [{"address": "x"}, {"address": ":80"}, {"protocol": "icmp"}, {"protocol": "fwm"}, {"flags": 1}]
+)
+def test_status_tells_what_it_can_of_a_damaged_log(
+    tmp_path: Path, change: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    line = {"ts": "2026-11-22T10:00:00.000000Z", "run": "a", "event": "service.added", "service": "www"}
+    settings = {"scheduler": "rr", "flags": [], "persistence": None, "netmask": None, "engine": ""}
+    row = {**line, **settings, "protocol": "tcp"}
+    good, bad = {**row, "address": "192.0.2.1:80", "seq": 1}, {**row, "address": "192.0.2.2:80", "seq": 2}
+    log.write_text(f"{json.dumps(good)}\n{json.dumps({**bad, **change})}\n")
+    assert main(["status", "--log", str(log)]) == 0
+    told = capsys.readouterr().out
+    assert "TCP  192.0.2.1:80 rr\n" in told
+    assert "\nRows that the log tells damaged:\n" in told
+
+
 def test_status_says_what_a_killed_daemon_last_wrote(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

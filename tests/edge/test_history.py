@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 import orjson
 import pytest
 
-from lvsd.edge import backwards
+from lvsd.edge import backwards, excerpt
 from lvsd.edge.backwards import end_of, lines_backwards
 from lvsd.edge.excerpt import NoLogError
 from lvsd.edge.history import read_state, records
@@ -110,6 +110,13 @@ def test_a_past_moment_shows_the_state_of_then(file: Path) -> None:
     assert told(file, STARTED, STOPPED, until="2026-11-22T11:00:00.000000Z").running is False
 
 
+def test_who_writes_runs_even_where_its_beginning_is_cut_off(file: Path) -> None:
+    vs1 = Writer("vs1", "a")
+    vs1.started()
+    assert told(file, vs1.address("1.1.1.1/24")).running is True
+    assert told(file, vs1.address("1.1.1.1/24"), vs1.line("director.stopped")).running is False
+
+
 def test_a_log_without_a_line_of_lvsds_is_an_error_that_says_so(file: Path) -> None:
     with pytest.raises(NoLogError, match="no line of lvsd's found up to 2026-11-22T09"):
         told(file, STARTED, until="2026-11-22T09:00:00.000000Z")
@@ -183,6 +190,15 @@ def test_the_state_from_the_end_is_that_of_the_whole_log(file: Path, cut: int) -
     for record in records(lines):
         whole.fold(record)
     assert told(file, *lines).to_json() == whole.to_json()
+
+
+def test_of_a_log_without_snapshots_no_more_is_kept_than_there_is_room_for(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(excerpt, "MOST", 10)
+    vs1 = Writer("vs1", "a")
+    state = told(file, vs1.started(), *(vs1.address(f"{number}.0.0.0/8") for number in range(100)))
+    assert (state.complete, len(held(state))) == (False, 10)
 
 
 def test_a_line_that_is_being_written_is_passed_over(file: Path) -> None:
