@@ -13,7 +13,7 @@ import orjson
 
 from lvsd.edge.backwards import end_of, lines_backwards
 from lvsd.edge.excerpt import Excerpt, NoLogError
-from lvsd.edge.journal import Journal
+from lvsd.edge.journal import UNIT, Journal
 from lvsd.events import CATALOGUE
 
 if TYPE_CHECKING:
@@ -43,8 +43,9 @@ def read_state(file: str, until: str = "", director: str = "") -> State:
             if excerpt.is_empty and (complaint := journal.complaint()):
                 raise NoLogError(complaint)
     if excerpt.is_empty:
+        where = file or f"the journal of the unit {UNIT}"
         before = f" up to {until}" if until else ""
-        message = f"no line of lvsd's found{before}: is this the right log?"
+        message = f"{where}: no line of lvsd's found{before}: is this the right log? --log names another"
         raise NoLogError(message)
     return excerpt.state()
 

@@ -118,7 +118,7 @@ def test_who_writes_runs_even_where_its_beginning_is_cut_off(file: Path) -> None
 
 
 def test_a_log_without_a_line_of_lvsds_is_an_error_that_says_so(file: Path) -> None:
-    with pytest.raises(NoLogError, match="no line of lvsd's found up to 2026-11-22T09"):
+    with pytest.raises(NoLogError, match=r"log: no line of lvsd's found up to 2026-11-22T09"):
         told(file, STARTED, until="2026-11-22T09:00:00.000000Z")
     with pytest.raises(NoLogError, match="no line of lvsd's found: is this the right log"):
         told(file)
@@ -333,6 +333,12 @@ def test_the_journal_is_read_from_its_end(journalctl: Path) -> None:
 def test_who_may_not_read_the_journal_is_told_so(journalctl: Path, said: str) -> None:
     (journalctl / "said").write_text(said)
     with pytest.raises(NoLogError, match=r"has no right to read the journal.*usermod -aG systemd-journal "):
+        read_state("")
+
+
+@pytest.mark.usefixtures("journalctl")
+def test_an_empty_journal_is_told_as_one() -> None:
+    with pytest.raises(NoLogError, match=r"^the journal of the unit lvsd: no line of lvsd's found: "):
         read_state("")
 
 
