@@ -73,7 +73,10 @@ class Prober:
 
     def _begin_some(self) -> None:
         """Begin what has waited longest, and look again in the next turn."""
-        self._turn = self._loop.call_soon(self._begin_some) if self._due else None
+        if not self._due:
+            self._turn = None
+            return
+        self._turn = self._loop.call_soon(self._begin_some)
         now = self._loop.time()
         for target in list(islice(self._due, A_TURN)):
             for event in self._punctuality.begin(target, self._due.pop(target), now):

@@ -108,6 +108,8 @@ class Connection:
         """Return a protocol that reads and writes the connection from now on."""
         loop = asyncio.get_running_loop()
         transport, protocol = await loop.create_connection(factory, sock=self._sock)
+        # asyncio's own 256 KiB are mapped and unmapped anew for each packet that is received.
+        transport.max_size = _CHUNK  # type: ignore[attr-defined]
         self._close = transport.abort
         return protocol
 
