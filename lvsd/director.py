@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from lvsd.events import Event
     from lvsd.health.outcome import Outcome
     from lvsd.health.roster import Carried, Target
-    from lvsd.ipvs.ledger import Comparison, Difference
+    from lvsd.ipvs.ledger import Difference
     from lvsd.model import Instant, Seconds, ServerKey, ServiceKey, Table
+
+
+ADOPTED = 100
+"""Services adopted at a time: a millisecond or two."""
 
 
 class Director:
@@ -127,17 +131,24 @@ class Director:
         """Note that the kernel's table is being read now, for `read` to come."""
         self.ledger.begin_reading()
 
-    def read(self, table: Table, now: Instant) -> list[Effect]:
-        """Take in the kernel's table. The first time it is adopted, later what differs is told and mended."""
-        if self._adopted:
-            found = self.ledger.compare(table)
-            reports = list(self._tell_differences(found.differences))
-        else:
-            found = self._adopt(table, now)
-            reports = []
-        reports += telling.foreign(found.appeared, found.gone)
+    def read(self, table: Table, now: Instant) -> Iterator[list[Effect]]:
+        """Take in the kernel's table, of some services at a time, and yield what is to be done of each.
+
+        The first time it is adopted, later what differs is told and mended.
+        """
+        adopting = not self._adopted
+        if adopting:
+            yield from self._adopt(table, now)
+        for found in self.ledger.compare(table):
+            reports = [] if adopting else list(self._tell_differences(found.differences))
+            reports += telling.foreign(found.appeared, found.gone)
+            yield [*map(Report, reports), *self._program(now)]
+        if adopting:
+            self._adopted = True
+            for key in self.ledger.owned:
+                self.ledger.mark(key, "config")
         reading = [ReadTable()] if self.ledger.needs_reading else []
-        return [*map(Report, reports), *self._program(now), *reading]
+        yield [*self._program(now), *reading]
 
     def programmed(self, refusals: Mapping[int, str] | None, now: Instant) -> list[Effect]:
         """Take in the kernel's answer to `Program`: why it refused which change; None where it is unknown."""
@@ -272,17 +283,17 @@ class Director:
             del self._by_key[service.key]
             self.ledger.mark(service.key, "config")
 
-    def _adopt(self, table: Table, now: Instant) -> Comparison:
+    def _adopt(self, table: Table, now: Instant) -> Iterator[list[Effect]]:
+        """Take over what an earlier run knew; nothing is to be done for it."""
         out: set[Member] = set()
-        for service in self.services.values():
+        for i, service in enumerate(list(self.services.values()), 1):
             found = adoption.adopt(service, table.get(service.key), self._recorded.get(service.key))
             out |= {Member(service.name, key) for key in found.out}
             self._admitted -= {Member(service.name, key) for key in found.known}
+            if i % ADOPTED == 0:
+                yield []
         self.roster.presume(out, adoption.finding(now))
-        self._recorded, self._adopted = {}, True
-        for key in self.ledger.owned:
-            self.ledger.mark(key, "config")
-        return self.ledger.compare(table)
+        self._recorded = {}
 
     def _tell_differences(self, differences: Iterable[Difference]) -> Iterator[Event]:
         for found in differences:

@@ -196,9 +196,9 @@ class Histories(RuleBasedStateMachine):
         self.world.read()
 
     @precondition(lambda self: self.world.reading is not None and self.world.reading.table is not None)
-    @rule()
-    def hear_table(self) -> None:
-        self.world.hear_table()
+    @rule(hasty=st.booleans())
+    def hear_table(self, *, hasty: bool) -> None:
+        self.world.hear_table(hasty=hasty)
 
     @precondition(lambda self: self.world.flight is not None and self.world.flight.refusals is None)
     @rule()

@@ -260,17 +260,20 @@ class World:
         self.reading = Reading(flying)
         self.director.begin_reading()
 
-    def hear_table(self) -> None:
-        """Take in what was read."""
+    def hear_table(self, *, hasty: bool = False) -> None:
+        """Take in what was read; the kernel may be `hasty`, and answer while that is going on."""
         assert self.reading is not None
         reading, table, self.reading = self.reading, self.reading.table, None
         assert table is not None
         if not self.adopted:
             self.new = set(self._new_at_start(table))
-        effects = self.director.read(table, self._instant())
         self.unread &= reading.dirty | reading.drifted
         self.adopted = True
-        self._do(effects)
+        for effects in self.director.read(table, self._instant()):
+            self._do(effects)
+            if hasty and self.flight is not None:
+                self.flight.refusals = self._work(self.flight.changes)
+                self.answer()
 
     def read(self) -> None:
         """Have the kernel's table read, as it is now; one that is as it was last is the same object again."""

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from lvsd.config.model import Config, DirectorAddress
     from lvsd.edge.addresses import FoundAddress
-    from lvsd.effects import Effect
     from lvsd.ipvs.change import Change
     from lvsd.ipvs.codec import Connections
     from lvsd.model import ServerKey, ServiceKey, Table
@@ -102,7 +101,7 @@ async def plan(config: Config) -> Planned:
 
 def _changes(director: Director, table: Table, now: Instant) -> Iterator[Change]:
     """Yield all that the director would program, as if the kernel accepted everything."""
-    effects: list[Effect] = director.read(table, now)
+    effects = [effect for step in director.read(table, now) for effect in step]
     while batches := [effect.changes for effect in effects if isinstance(effect, Program)]:
         yield from chain.from_iterable(batches)
         effects = director.programmed({}, now)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from lvsd.errors import KernelError
+from lvsd.model import Instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from lvsd.edge.ipvs import Ipvs
     from lvsd.effects import Effect
     from lvsd.ipvs.change import Change
-    from lvsd.model import Instant, Seconds
+    from lvsd.model import Seconds
 
 SOON: Final[Seconds] = 0.2
 """The least time between two readings, however many are asked for."""
@@ -66,19 +68,20 @@ class TableKeeper:
         """
         self._director.begin_reading()
         table = await self._ipvs.read()
-        self._feed(lambda now: self._director.read(table, now))
+        for effects in self._director.read(table, Instant(time.monotonic(), time.time())):
+            self._feed(lambda _, effects=effects: effects)  # type: ignore[misc]
+            await asyncio.sleep(0)
 
     async def run(self, interval: Callable[[], Seconds]) -> None:
         """Read the table every `interval()` seconds, and soon after it was asked for."""
+        began = time.monotonic()
         while True:
-            began = time.monotonic()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(interval()):
                     await self._wanted.wait()
-                await asyncio.sleep(max(0.0, began + SOON - time.monotonic()))
-            except TimeoutError:
-                pass
+            await asyncio.sleep(max(0.0, began + SOON - time.monotonic()))
             self._wanted.clear()
+            began = time.monotonic()
             try:
                 await self.read()
             except KernelError as error:

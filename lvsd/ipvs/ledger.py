@@ -194,25 +194,22 @@ class Ledger:
         """Note that the table is being read: rows changed from now on are not judged by that reading."""
         self._touched = set(self._flying)
 
-    def compare(self, table: Table) -> Comparison:
-        """Return in what the kernel's table is not as it was thought to be.
+    def compare(self, table: Table) -> Iterator[Comparison]:
+        """Yield in what the kernel's table is not as it was thought to be, of some services at a time.
 
         The image is corrected on the way, and the services that differ are marked to be mended. `Rows` that
         are the same object as at the last reading are not looked at again.
         """
-        found = Comparison([], [], [])
         if table is self._last and not self._touched:
-            return found
-        for key in self._fresh(table):
-            rows = table.get(key)
-            found.differences.extend(self._differences(key, rows))
-            self._compare_foreign(key, rows, found)
-            if rows is None:
-                self._seen.pop(key, None)
-            else:
-                self._seen[key] = rows
+            return
+        fresh = iter(self._fresh(table))
+        while some := list(islice(fresh, BATCH)):
+            found = Comparison([], [], [])
+            for key in some:
+                if key not in self._touched:
+                    self._compare_one(key, table.get(key), found)
+            yield found
         self._last = None if self._touched else table
-        return found
 
     def disown(self, key: ServiceKey, configured: Mapping[ServerKey, str] | None) -> None:
         """Give up what is neither configured nor in the table any more, as far as the table is known.
@@ -270,7 +267,15 @@ class Ledger:
         """Return the services of which a reading may bring news."""
         changed = [key for key, rows in table.items() if rows is not self._seen.get(key)]
         gone = [key for key in {**self._foreign, **self.owned} if key not in table]
-        return [key for key in [*changed, *gone] if key not in self._touched]
+        return [*changed, *gone]
+
+    def _compare_one(self, key: ServiceKey, rows: Rows | None, found: Comparison) -> None:
+        found.differences.extend(self._differences(key, rows))
+        self._compare_foreign(key, rows, found)
+        if rows is None:
+            self._seen.pop(key, None)
+        else:
+            self._seen[key] = rows
 
     def _look_anew(self, key: ServiceKey) -> None:
         """Note that the next reading is to be compared with the rows under `key`, changed in it or not."""

@@ -64,7 +64,7 @@ class Rehearsal:
     def __init__(self) -> None:
         self.director = Director({})
         self.told: list[Event] = []
-        self.director.read({}, Instant(0.0, 0.0))
+        list(self.director.read({}, Instant(0.0, 0.0)))
         self.reloader = Reloader(self.director, self._feed, self.told.append, self._write_down)
         self.written: set[ServiceKey] = set()
         self.programmed: set[ServiceKey] = set()
