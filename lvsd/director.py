@@ -52,7 +52,7 @@ class Director:
         self._recorded = {key: frozenset(entry.hosts) for key, entry in owned.items()}
         self._by_key: dict[ServiceKey, str] = {}
         self._former: dict[ServiceKey, dict[ServerKey, Carried | None]] = {}
-        self._admitted: set[Member] = set()
+        self._admitted: dict[str, set[ServerKey]] = {}
         self._held: set[ServiceKey] = set()
         self._adopted = False
         self._impediments = Impediments()
@@ -80,7 +80,7 @@ class Director:
     def enter(self, service: VirtualService, now: Instant) -> list[Effect]:
         """Take in a service that is new or edited."""
         before = self.services.get(service.name)
-        known = {} if before is None else self._findings(before)
+        known = {} if before is None else self.roster.findings(before.name)
         carried = self._carried(service)
         self.ledger.mark(service.key, "config")  # ahead of the rows that it leaves, if it moves
         if before is not None and before.key != service.key:
@@ -88,7 +88,7 @@ class Director:
         begun = self.roster.enter(service, carried, now)
         self.services[service.name] = service
         self._by_key[service.key] = service.name
-        self._admit(service, before, carried)
+        self._admit(service, carried)
         self.ledger.claim(service.key, service.name, hosts_of(service))
         change = "added" if before is None else "edited"
         reports = self._tell_entered(service, change, known) if self._adopted else []
@@ -102,7 +102,7 @@ class Director:
         self._unclaim(service)
         self.roster.leave(name)
         del self.services[name]
-        self._admitted -= {Member(name, key) for key in hosts_of(service)}
+        self._admitted.pop(name, None)
         reports = telling.config_changed(service, "removed")
         return [*map(Report, reports), *self._sweep(), *self._remember()]
 
@@ -211,21 +211,24 @@ class Director:
         if service is None:
             return None
         present = self.ledger.actual.get(key)
-        members = [Member(service.name, server.key) for server in service.real_servers]
-        standings = {member.key: self.standing(member) for member in members}
+        standings = self.standings(service.name)
         rows = desired(service, standings, {} if present is None else present.servers)
         dead = [server for server, standing in standings.items() if standing.verdict is Verdict.DOWN]
         return Wanted(rows, hosts_of(service), dead)
 
-    def standing(self, member: Member) -> Standing:
-        """Return what decides the row of `member`."""
-        finding = self.roster.finding(member)
-        verdict = Verdict.UNKNOWN if finding is None else finding.verdict
-        return Standing(verdict, member in self._admitted)
+    def standings(self, name: str) -> dict[ServerKey, Standing]:
+        """Return what decides the rows of a service's real servers."""
+        admitted = self._admitted.get(name, ())
+        return {
+            key: Standing(finding.verdict, key in admitted)
+            for key, finding in self.roster.findings(name).items()
+        }
 
     def _snapshot_of(self, service: VirtualService) -> list[Event]:
         owned, rows = self.ledger.owned.get(service.key), self.ledger.actual.get(service.key)
-        return telling.snapshot(service, self._findings(service), owned.hosts if owned else {}, rows)
+        return telling.snapshot(
+            service, self.roster.findings(service.name), owned.hosts if owned else {}, rows
+        )
 
     def _program(self, now: Instant) -> list[Effect]:
         batch = self.ledger.next_batch(self.wanted, self._held, now) if self._adopted else None
@@ -243,39 +246,24 @@ class Director:
         unused = self.roster.sweep()
         return [*map(Report, self._impediments.end(unused)), *map(Forget, unused)]
 
-    def _findings(self, service: VirtualService) -> dict[ServerKey, Finding]:
-        found = {}
-        for server in service.real_servers:
-            finding = self.roster.finding(Member(service.name, server.key))
-            if finding is not None:
-                found[server.key] = finding
-        return found
-
     def _carried(self, service: VirtualService) -> dict[ServerKey, Carried | None]:
         """Return what is known of the service's servers: of those rows before, else under its name."""
         holder = self._by_key.get(service.key)
         of_rows = self._former.get(service.key, {}) if holder is None else self.roster.carried(holder)
         return {**self.roster.carried(service.name), **of_rows}
 
-    def _admit(
-        self,
-        service: VirtualService,
-        before: VirtualService | None,
-        carried: Mapping[ServerKey, Carried | None],
-    ) -> None:
+    def _admit(self, service: VirtualService, carried: Mapping[ServerKey, Carried | None]) -> None:
         """Let new servers in from the start where the service says so, until their first verdict."""
+        before = self._admitted.get(service.name, set())
         down = {key for key, each in carried.items() if each and each.finding.verdict is Verdict.DOWN}
-        open_to = {
-            key: Member(service.name, key)
-            for key, finding in self._findings(service).items()
+        waiting = {
+            key
+            for key, finding in self.roster.findings(service.name).items()
             if finding.verdict is Verdict.UNKNOWN and key not in down and service.initial is Initial.UP
         }
-        if before is not None:
-            members = {Member(service.name, server.key) for server in before.real_servers}
-            self._admitted -= members - set(open_to.values())
         rows = self.ledger.actual.get(service.key)
         known = carried.keys() | (rows.servers.keys() if rows else set())
-        self._admitted |= {member for key, member in open_to.items() if key not in known}
+        self._admitted[service.name] = (waiting - known) | (waiting & before)
 
     def _unclaim(self, service: VirtualService) -> None:
         if self._by_key.get(service.key) == service.name:
@@ -289,7 +277,7 @@ class Director:
         for i, service in enumerate(list(self.services.values()), 1):
             found = adoption.adopt(service, table.get(service.key), self._recorded.get(service.key))
             out |= {Member(service.name, key) for key in found.out}
-            self._admitted -= {Member(service.name, key) for key in found.known}
+            self._admitted[service.name] -= found.known
             if i % ADOPTED == 0:
                 yield []
         self.roster.presume(out, adoption.finding(now))
@@ -304,13 +292,13 @@ class Director:
         self, service: VirtualService, change: str, known: Mapping[ServerKey, Finding]
     ) -> Iterator[Event]:
         yield from telling.config_changed(service, change)
-        for key, finding in self._findings(service).items():
+        for key, finding in self.roster.findings(service.name).items():
             yield from telling.verdict(service, key, known.get(key), finding)
 
     def _turn(self, members: Iterable[Member], before: Finding, after: Finding) -> Iterator[Event]:
         """Mark the services of `members` to be planned anew; yield what is to be told of each."""
         for member in members:
             service = self.services[member.service]
-            self._admitted.discard(member)
+            self._admitted[member.service].discard(member.key)
             self.ledger.mark(service.key, "health")
             yield from telling.verdict(service, member.key, before, after)

@@ -263,17 +263,19 @@ class World:
     def hear_table(self, *, hasty: bool = False) -> None:
         """Take in what was read; the kernel may be `hasty`, and answer while that is going on."""
         assert self.reading is not None
-        reading, table, self.reading = self.reading, self.reading.table, None
+        reading, table = self.reading, self.reading.table
         assert table is not None
         if not self.adopted:
             self.new = set(self._new_at_start(table))
-        self.unread &= reading.dirty | reading.drifted
         self.adopted = True
         for effects in self.director.read(table, self._instant()):
             self._do(effects)
             if hasty and self.flight is not None:
-                self.flight.refusals = self._work(self.flight.changes)
+                if self.flight.refusals is None:
+                    self.work()
                 self.answer()
+        self.unread &= reading.dirty | reading.drifted
+        self.reading = None
 
     def read(self) -> None:
         """Have the kernel's table read, as it is now; one that is as it was last is the same object again."""
@@ -400,10 +402,7 @@ class World:
         assert self.recorded == self.director.ledger.owned
         for service in self.config.values():
             rows = self._own_rows(service.key)
-            standings = {
-                server.key: self.director.standing(Member(service.name, server.key))
-                for server in service.real_servers
-            }
+            standings = self.director.standings(service.name)
             assert rows == desired(service, standings, rows.servers if rows else {})
             assert self.director.ledger.owned[service.key].name == service.name
             assert self.director.ledger.owned[service.key].hosts == hosts_of(service)

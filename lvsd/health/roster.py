@@ -88,13 +88,16 @@ class Roster:
         source = self._sources.get(member.service, {}).get(member.key)
         return self.watched[source].finding if isinstance(source, Target) else source
 
+    def findings(self, name: str) -> dict[ServerKey, Finding]:
+        """Return what is known of the real servers of the service `name`, in their order there."""
+        return {
+            key: self.watched[source].finding if isinstance(source, Target) else source
+            for key, source in self._sources.get(name, {}).items()
+        }
+
     def count_up(self) -> tuple[int, int]:
         """Return how many real servers are up, and how many there are, each counted in every service."""
-        findings = [
-            self.watched[source].finding if isinstance(source, Target) else source
-            for sources in self._sources.values()
-            for source in sources.values()
-        ]
+        findings = [finding for name in self._sources for finding in self.findings(name).values()]
         return sum(finding.verdict is Verdict.UP for finding in findings), len(findings)
 
     def carried(self, name: str) -> dict[ServerKey, Carried | None]:
