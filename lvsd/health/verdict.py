@@ -57,4 +57,4 @@ def next_probe_at(
     """
     interval = check.fast_interval if health.in_doubt and not local else check.interval
     at = due_at + interval
-    return at if at > now else now + interval - (now - due_at) % interval
+    return at if at > now else now + (interval - (now - due_at) % interval)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lvsd.config.model import TcpCheck
@@ -82,6 +82,7 @@ def test_a_probe_that_was_not_made_does_not_make_the_next_more_urgent() -> None:
     assert next_probe_at(CHECK, DOUBTED, 10.0, 10.1, local=True) == 12.0
 
 
+@example(interval=0.001, due_at=0.5, took=0.5)
 @given(
     interval=st.floats(0.001, 100),
     due_at=st.floats(0, 1e6),
