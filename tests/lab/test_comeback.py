@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import pytest_asyncio
 from tables import Watch, kernel, told
 from waiting import until
 
+import lvsd
 from lvsd.lab.classic import CLIENT, REAL_SERVERS, VIP, classic
 from lvsd.lab.director import DirectorProcess
 from lvsd.lab.lab import Lab
@@ -155,6 +157,28 @@ async def test_a_dead_server_stays_out_over_a(
     assert watch.seen == [RS1_DEAD]
     await servers["rs1"].behave(Page("rs1\n"))
     await shows(vs1, ALL)
+
+
+async def test_an_upgrade_loses_no_request_and_moves_no_row(
+    lab: Lab, vs1: Machine, servers: dict[str, MisbehavingServer]
+) -> None:
+    newer = vs1.directory / "newer"
+    shutil.copytree(Path(lvsd.__file__).parent, newer / "lvsd")
+    (newer / "lvsd" / "__init__.py").write_text('__version__ = "99.0"\n')
+    await servers["rs1"].behave(Refuse())
+    director = await DirectorProcess.start(vs1, CONFIG)
+    await shows(vs1, RS1_DEAD)
+    client = await lab.hosts[CLIENT].request_every(0.05, VIP)
+    async with Watch(vs1) as watch:
+        await director.stop()
+        await director.begin(wrapper=["env", "-C", str(newer)])
+        await director.saw("health.changed", server=f"{RS2}:80", new="up")
+        await director.saw("health.changed", server=f"{RS3}:80", new="up")
+    await client.stop()
+    assert director.found("director.started", version="99.0")
+    assert client.failures == (), client.summary()
+    assert watch.seen == [RS1_DEAD]
+    assert moves(director) == []
 
 
 async def test_a_server_that_dies_or_comes_back_while_lvsd_is_gone_is_found(
