@@ -172,7 +172,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from lvsd.edge.parser_process import ParserProcess
 
     begun = ParserProcess(arguments.config)  # parses while the rest is imported
-    from lvsd.edge.daemon import run
+    from lvsd.edge.run import run
 
     return run(arguments.config, begun)
 

@@ -104,7 +104,7 @@ def test_the_log_is_written_in_one_place(library: str) -> None:
         ("lvsd.config.model", {"pydantic", "yaml", "asyncio"}),
         ("lvsd.director", {"pydantic", "yaml", "asyncio", "socket", "pyroute2", "aiohttp", "structlog"}),
         ("lvsd.state", {"pydantic", "yaml", "asyncio", "pyroute2", "aiohttp", "structlog"}),
-        ("lvsd.edge.daemon", {"pydantic", "yaml"}),
+        ("lvsd.edge.run", {"pydantic", "yaml"}),
         ("lvsd.cli", {"pyroute2", "aiohttp", "pydantic", "yaml", "structlog"}),
     ],
 )

@@ -1,34 +1,30 @@
-"""`lvsd run`: brings what happens to the director, and carries out what it decides. It decides nothing."""
+"""The daemon: brings what happens to the director, and carries out what it decides. It decides nothing."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
-import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, assert_never
 
 from lvsd import __version__
 from lvsd.config.model import OnStop
 from lvsd.director import Director
-from lvsd.edge import garbage, memory, state_file, systemd
-from lvsd.edge.addresses import Addresses
-from lvsd.edge.ipvs import Ipvs
+from lvsd.edge import garbage, state_file, systemd
 from lvsd.edge.links import Links
 from lvsd.edge.log import BridgeHandler, Log
 from lvsd.edge.memory import Memory
-from lvsd.edge.parser import Parser
 from lvsd.edge.prober import Prober
 from lvsd.edge.probes import Probes
 from lvsd.edge.reload import Reloader
-from lvsd.edge.signals import Signals
 from lvsd.edge.snapshots import Snapshots
 from lvsd.edge.table import TableKeeper
 from lvsd.edge.vip_keeper import VipKeeper
 from lvsd.effects import AddAddress, Forget, Probe, Program, ReadTable, Remember, RemoveAddress, Report
-from lvsd.errors import ConfigError, KernelError, LvsdError, Mistake, Place
+from lvsd.errors import ConfigError, KernelError, Mistake, Place
 from lvsd.events import (
     ConfigRejected,
     DirectorReady,
@@ -45,7 +41,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lvsd.config.frames import Loaded
-    from lvsd.edge.parser_process import ParserProcess
+    from lvsd.edge.addresses import Addresses
+    from lvsd.edge.ipvs import Ipvs
+    from lvsd.edge.parser import Parser
+    from lvsd.edge.signals import Signals
     from lvsd.effects import Effect
     from lvsd.events import Event
     from lvsd.health.outcome import Outcome
@@ -56,47 +55,6 @@ STOP_WITHIN: Final[Seconds] = 10.0
 READY_WITHIN: Final[Seconds] = 30.0
 STATUS_EVERY: Final[Seconds] = 1.0
 MISTAKES_TOLD: Final = 20
-
-
-def run(path: str, begun: ParserProcess) -> int:
-    """Run the daemon in the foreground until it is told to stop; return its exit status.
-
-    `begun` is parsing the file at `path` already.
-    """
-    garbage.put_off()  # a start makes little of it, and much to look through for it
-    try:
-        asyncio.run(_run(path, begun))
-    except ConfigError as error:
-        for mistake in error.mistakes:
-            print(mistake, file=sys.stderr)  # noqa: T201
-    except LvsdError as error:
-        print(f"lvsd: {error}", file=sys.stderr)  # noqa: T201
-    else:
-        return 0
-    return 1
-
-
-async def _run(path: str, begun: ParserProcess) -> None:
-    signals = Signals()
-    with ExitStack() as stack:
-        parser = Parser(begun)
-        stack.callback(parser.close)
-        stack.callback(memory.claim(state_file.path().parent).release)
-        loaded = await signals.unless_stopped(parser.load(path))
-        if loaded is not None:
-            await _serve(path, loaded, signals, parser)
-
-
-async def _serve(path: str, loaded: Loaded, signals: Signals, parser: Parser) -> None:
-    try:
-        log = Log(loaded.settings.log)
-    except OSError as error:
-        raise _log_error(path, loaded, error) from None
-    try:
-        async with Ipvs() as ipvs, Addresses() as addresses:
-            await Daemon(path, loaded, log, ipvs, addresses, signals, parser).run()
-    finally:
-        log.close()
 
 
 class Daemon:
@@ -125,7 +83,7 @@ class Daemon:
         self._memory = Memory(file, self._director, self._vips, self._report)
         self._links = Links(on_address=lambda _: self._vip_keeper.look_again())
         self._probes = Probes(self._links.impeded)
-        self._prober = Prober(self._probes, self._probe_finished)
+        self._prober = Prober(self._probes, self._probe_finished, self._report)
         self._table = TableKeeper(self._director, ipvs, self._feed, self._table_failed)
         self._vip_keeper = VipKeeper(self._vips, addresses, self._carry_out_now)
         self._reloader = Reloader(self._director, self._feed, self._report, self._memory.write)
@@ -287,7 +245,7 @@ class Daemon:
             try:
                 self._log.configure(loaded.settings.log)
             except OSError as error:
-                raise _log_error(self._path, loaded, error) from None
+                raise log_error(self._path, loaded, error) from None
         except (ConfigError, OSError) as error:
             self._report(_rejected(self._path, error))
             self._rejected = True
@@ -363,10 +321,10 @@ class Daemon:
             self._failure.set_exception(error)
 
 
-def _log_error(path: str, loaded: Loaded, error: OSError) -> ConfigError:
-    message = (
-        f"cannot write to {loaded.settings.log.file}: {error.strerror}; mend its directory or its rights"
-    )
+def log_error(path: str, loaded: Loaded, error: OSError) -> ConfigError:
+    """Return what to say of a log file that cannot be opened."""
+    what_to_do = "" if error.errno == errno.EINVAL else "; mend its directory or its rights"
+    message = f"cannot write to {loaded.settings.log.file}: {error.strerror}{what_to_do}"
     return ConfigError([Mistake(Place(path), "log.file", message)])
 
 

@@ -359,7 +359,7 @@ def test_the_process_does_without_asyncio_and_the_daemon_without_pydantic() -> N
         command = [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"]
         return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())  # noqa: S603
 
-    assert not {"pydantic", "yaml"} & modules("import lvsd.edge.daemon")
+    assert not {"pydantic", "yaml"} & modules("import lvsd.edge.run")
     process = modules("import lvsd.edge.parser_process, lvsd.config.load")
     assert {"pydantic", "yaml"} <= process
     assert not {"asyncio", "structlog", "aiohttp", "pyroute2"} & process

@@ -1,0 +1,62 @@
+"""`lvsd run`: claims this host, loads the configuration, opens what the daemon holds, and lets it run."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from lvsd.edge import garbage, memory, state_file
+from lvsd.edge.addresses import Addresses
+from lvsd.edge.daemon import Daemon, log_error
+from lvsd.edge.ipvs import Ipvs
+from lvsd.edge.log import Log
+from lvsd.edge.parser import Parser
+from lvsd.edge.signals import Signals
+from lvsd.errors import ConfigError, LvsdError
+
+if TYPE_CHECKING:
+    from lvsd.config.frames import Loaded
+    from lvsd.edge.parser_process import ParserProcess
+
+
+def run(path: str, begun: ParserProcess) -> int:
+    """Run the daemon in the foreground until it is told to stop; return its exit status.
+
+    `begun` is parsing the file at `path` already.
+    """
+    garbage.put_off()  # a start makes little of it, and much to look through for it
+    try:
+        asyncio.run(_run(path, begun))
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            print(mistake, file=sys.stderr)  # noqa: T201
+    except LvsdError as error:
+        print(f"lvsd: {error}", file=sys.stderr)  # noqa: T201
+    else:
+        return 0
+    return 1
+
+
+async def _run(path: str, begun: ParserProcess) -> None:
+    signals = Signals()
+    with ExitStack() as stack:
+        parser = Parser(begun)
+        stack.callback(parser.close)
+        stack.callback(memory.claim(state_file.path().parent).release)
+        loaded = await signals.unless_stopped(parser.load(path))
+        if loaded is not None:
+            await _serve(path, loaded, signals, parser)
+
+
+async def _serve(path: str, loaded: Loaded, signals: Signals, parser: Parser) -> None:
+    try:
+        log = Log(loaded.settings.log)
+    except OSError as error:
+        raise log_error(path, loaded, error) from None
+    try:
+        async with Ipvs() as ipvs, Addresses() as addresses:
+            await Daemon(path, loaded, log, ipvs, addresses, signals, parser).run()
+    finally:
+        log.close()
