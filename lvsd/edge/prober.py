@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lvsd.health.roster import Target
     from lvsd.model import Seconds
 
-A_TURN: Final = 4
+A_TURN: Final = 8
 """How many probes begin in one turn of the event loop.
 
 Where more are due than the director can make, they wait here, first come first served, and those under way
