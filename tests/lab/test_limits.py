@@ -107,6 +107,7 @@ async def test_where_more_probes_are_asked_for_than_can_be_made_only_a_dead_serv
     assert director.found("health.changed", new="down") == []
     assert director.found("server.removed") == []
     assert director.found("probes.impeded") == [], "probes were given up, not put off"
+    assert director.found("probes.late"), "the probes were all in time"
     await servers[0].behave(Refuse())
     await until(lambda: _is_empty(vs1, ports[0]), timeout=120.0)
     assert {event["service"] for event in director.found("health.changed", new="down")} == {f"s{ports[0]}"}
