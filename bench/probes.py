@@ -42,7 +42,7 @@ _CPU = (
     "meanwhile: 200 a second, every 2.5 s to each of 500 and every 10 s to each of 2,000, an address each, "
     "all of them one nginx. The kernel's clock counts in ticks of 10 ms: figures within a tenth are equal."
 )
-_RSS = "VmRSS after that, the real servers up and in the table; keepalived's two processes added up."
+_RSS = "VmRSS after that, the real servers up and in the table; all processes added up, as above."
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,11 +60,11 @@ class Watch:
         return listing.count(b"\n") - 3
 
 
-async def until(holds: Callable[[], bool], within: Seconds = 300.0) -> Seconds:
+async def until(holds: Callable[[], bool], within: Seconds = 300.0, every: Seconds = EVERY) -> Seconds:
     """Return the moment (monotonic) at which `holds` did; raise TimeoutError where it does not."""
     async with asyncio.timeout(within):
         while not holds():  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(every)
     return time.monotonic()
 
 
