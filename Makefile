@@ -1,12 +1,13 @@
 # Everything a newcomer types. `make demo` and `make test` set up whatever they need by themselves.
 PYTHON := .venv/bin/python
 LAB := $(PYTHON) -m lvsd.lab run
+OLDEST := build/oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-lab lint format bench docs clean
+.PHONY: help setup demo test test-unit test-lab test-oldest lint format bench docs clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ /' | awk '{printf "  make %-10s ", $$1; $$1=""; print}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ /' | awk '{printf "  make %-12s ", $$1; $$1=""; print}'
 
 setup:  ## install Debian packages and .venv/
 	@./setup.sh
@@ -21,6 +22,13 @@ test-unit: setup  ## the tests that need no IPVS kernel
 
 test-lab: setup  ## the tests on a real IPVS kernel, in one boot
 	$(LAB) --timeout 1500 -- $(PYTHON) -m pytest -q tests/lab
+
+test-oldest: setup  ## the tests without the lab's longer ones, on the oldest packages that pyproject.toml allows
+	$(PYTHON) -m venv --clear $(OLDEST)
+	sed -n 's/^  "\(.*\)>=\(.*\)",$$/\1==\2/p' pyproject.toml >$(OLDEST)/constraints.txt
+	$(OLDEST)/bin/pip install -q -c $(OLDEST)/constraints.txt -e '.[dev]'
+	$(OLDEST)/bin/python -m pytest -q
+	$(OLDEST)/bin/python -m lvsd.lab run -- $(OLDEST)/bin/python -m pytest -q tests/lab/test_classic.py
 
 lint: setup  ## ruff and mypy
 	.venv/bin/ruff check .
