@@ -113,7 +113,8 @@ class Director:
             return []
         before = watched.finding
         reports = telling.probed(target, before.health, outcome) if self.level is Level.DEBUG else []
-        if outcome.ended is Ended.LOCAL:
+        local = outcome.ended is Ended.LOCAL
+        if local:
             reports += self._impediments.begin(target, outcome)
         else:
             reports += self._impediments.end([target])
@@ -123,7 +124,9 @@ class Director:
             else:
                 watched.finding = Finding(health, outcome.reason, now.wall)
                 reports += self._turn(watched.users, before, watched.finding)
-        watched.due_at = next_probe_at(target.check, watched.finding.health, watched.due_at, now.monotonic)
+        watched.due_at = next_probe_at(
+            target.check, watched.finding.health, watched.due_at, now.monotonic, local=local
+        )
         effects: list[Effect] = [*map(Report, reports), Probe(target, watched.due_at)]
         return effects if watched.finding.verdict is before.verdict else effects + self._program(now)
 

@@ -132,7 +132,8 @@ class Daemon:
         await self._table.read()
         self._snapshots.want("start")
         self._begin(self._snapshots.run())
-        await self._settled(READY_WITHIN)
+        preparing = self._probes.prepare(target.check for target in self._director.roster.watched)
+        await asyncio.gather(self._settled(READY_WITHIN), preparing)
         # The VIP comes last: who reaches it finds the services behind it.
         await self._vip_keeper.keep("config")
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from importlib import import_module
 from typing import TYPE_CHECKING, assert_never
 
 from lvsd.config.model import HttpCheck, TcpCheck, TelnetCheck
-from lvsd.edge.probes import http, tcp, telnet
+from lvsd.edge.probes import tcp, telnet
 from lvsd.edge.probes.connection import Connection, LocalFault, descriptor_limit, words
 from lvsd.edge.probes.expectation import Searches
 from lvsd.edge.probes.limits import Limits
 from lvsd.health.outcome import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import TypeAlias
 
     from lvsd.config.model import Check
+    from lvsd.edge.probes.http import Session
     from lvsd.model import Address, Seconds
 
 Impeded: TypeAlias = "Callable[[Address, Seconds], str | None]"
@@ -42,12 +44,18 @@ class Probes:
         self._loop = asyncio.get_running_loop()
         self._limits = Limits()
         self._searches = Searches()
-        self._http = http.Session(self._searches)
+        self._http: Session | None = None
 
     async def close(self) -> None:
         """Let go of what is shared; probes under way should have been cancelled before."""
         self._limits.close()
-        await self._http.close()
+        if self._http is not None:
+            await self._http.close()
+
+    async def prepare(self, checks: Iterable[Check]) -> None:
+        """Import what `checks` need, so that none of them waits for it within its time-out."""
+        if any(isinstance(check, HttpCheck) for check in checks):
+            await self._session()
 
     async def probe(self, check: Check, address: Address, port: int) -> Outcome:
         """Probe `address`, at the check's own port if it has one, else at `port`; take `timeout` at most.
@@ -58,6 +66,7 @@ class Probes:
         """
         if self._open >= self._allowed:
             return Outcome.local(f"out of file descriptors ({self._limit}): raise LimitNOFILE=")
+        await self.prepare((check,))
         self._open += 1
         connection = Connection(address, check.port or port, check.bind)
         try:
@@ -93,6 +102,14 @@ class Probes:
             case TelnetCheck():
                 return await telnet.probe(check, connection, self._searches)
             case HttpCheck():
-                return await self._http.probe(check, connection)
+                session = await self._session()
+                return await session.probe(check, connection)
             case _:
                 assert_never(check)
+
+    async def _session(self) -> Session:
+        """Return what HTTP probes share. aiohttp takes long to import, and not everybody probes by HTTP."""
+        if self._http is None:
+            http = await asyncio.to_thread(import_module, "lvsd.edge.probes.http")
+            self._http = self._http or http.Session(self._searches)
+        return self._http

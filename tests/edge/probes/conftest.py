@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
-from misbehaving import ip
+from misbehaving import http, ip
 
 from lvsd.edge.probes import Probes
 
@@ -20,6 +20,7 @@ CLONE_NEWNET = 0x40000000
 @pytest_asyncio.fixture
 async def probes() -> AsyncIterator[Probes]:
     probes = Probes()
+    await probes.prepare([http()])
     yield probes
     await probes.close()
 

@@ -20,6 +20,7 @@ OTHER_NEEDS = 8
 async def at_once(port: int) -> None:
     """Say how many probes ended how, the rest of the daemon opening files meanwhile."""
     probes = Probes()
+    await probes.prepare([http()])
     asked = [asyncio.create_task(probes.probe(http(expect="slow"), LOOPBACK, port)) for _ in range(SERVERS)]
     await asyncio.sleep(0)
     for descriptor in [os.dup(0) for _ in range(OTHER_NEEDS)]:
@@ -32,6 +33,7 @@ async def at_once(port: int) -> None:
 async def with_none_left(port: int) -> None:
     """Say how a probe ends when the rest of the process has taken every descriptor."""
     probes = Probes()
+    await probes.prepare([http()])
     taken = []
     try:
         while True:
