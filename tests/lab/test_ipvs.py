@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lvsd.edge import ipvs as edge
+from lvsd.edge import ipvs_channel
 from lvsd.edge.ipvs import NO_IPVS, NO_RIGHT, Ipvs
 from lvsd.errors import KernelError
 from lvsd.ipvs import text
@@ -156,7 +157,7 @@ async def test_every_kind_of_row_reads_as_it_was_written(ipvs: Ipvs) -> None:
 async def test_every_kind_of_row_reads_so_without_the_kernels_listing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(edge, "LISTING", "/proc/net/none")
+    monkeypatch.setattr(ipvs_channel, "LISTING", "/proc/net/none")
     written = everything()
     async with Ipvs() as ipvs:
         await ipvs.program(additions(written))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from misbehaving import LOOPBACK, ip, refusing, tcp
 
-from lvsd.edge.links import AddressChange, Attached, Interfaces, Links, LinkState, Network
+from lvsd.edge.interfaces import AddressChange, Attached, Interfaces, LinkState, Network
+from lvsd.edge.links import Links
 from lvsd.edge.probes import Probes
 from lvsd.errors import KernelError
 from lvsd.health.outcome import Outcome
