@@ -41,9 +41,11 @@ format: setup  ## lay the code out
 bench: setup  ## measure, beside keepalived and ipvsadm in the same run
 	$(LAB) --timeout 1500 -- $(PYTHON) -m bench
 
-docs: setup  ## make docs/events.md and etc/lvsd.schema.json anew
+docs: setup  ## make what is generated in docs/ and etc/ anew
 	$(PYTHON) -m lvsd.events_doc >docs/events.md
 	.venv/bin/lvsd schema >etc/lvsd.schema.json
+	sed -i '/^### Top level/,$$d' docs/configuration.md
+	$(PYTHON) -m lvsd.config.reference >>docs/configuration.md
 
 clean:  ## remove what setup and the tools made
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
