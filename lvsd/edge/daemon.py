@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 STOP_WITHIN: Final[Seconds] = 10.0
 READY_WITHIN: Final[Seconds] = 30.0
 STATUS_EVERY: Final[Seconds] = 1.0
+LOST_LINES_EVERY: Final[Seconds] = 1.0
 MISTAKES_TOLD: Final = 20
 
 
@@ -123,6 +124,7 @@ class Daemon:
             self._memory.run(),
             self._feed_watchdog(),
             self._tell_status(),
+            self._tell_lost_lines(),
         )
 
     async def _start(self) -> None:
@@ -276,6 +278,11 @@ class Daemon:
                     systemd.status(status)
                     told = status
             await asyncio.sleep(STATUS_EVERY)
+
+    async def _tell_lost_lines(self) -> None:
+        while True:
+            self._log.catch_up(time.time())
+            await asyncio.sleep(LOST_LINES_EVERY)
 
     def _status(self) -> str:
         tables = self._director.ledger.actual.values()

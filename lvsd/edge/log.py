@@ -12,7 +12,7 @@ import sys
 import threading
 from collections import deque
 from contextlib import suppress
-from select import POLLOUT, poll
+from select import PIPE_BUF, POLLIN, POLLOUT, poll
 from time import sleep, time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -73,9 +73,15 @@ class Log:
         """Write `event` as of the moment `at` (wall clock); numbers follow what is written, without a gap."""
         if _RANKS[event.level] < self._least:
             return
-        if self._dropped and not self._outlet.is_full:
-            self._recover(at)
+        self.catch_up(at)
         self._write(event, at)
+
+    def catch_up(self, at: Seconds) -> None:
+        """Tell how many lines were lost, once there is room again."""
+        if self._dropped and not self._outlet.is_full:
+            count, self._dropped = self._dropped, 0
+            self._write(LogDropped(count=count, reason=self._outlet.trouble or "too slow"), at)
+            self.on_recovered()
 
     @property
     def is_crowded(self) -> bool:
@@ -85,11 +91,6 @@ class Log:
     def close(self) -> None:
         """Write what waits, within seconds."""
         self._outlet.close()
-
-    def _recover(self, at: Seconds) -> None:
-        count, self._dropped = self._dropped, 0
-        self._write(LogDropped(count=count, reason=self._outlet.trouble or "too slow"), at)
-        self.on_recovered()
 
     def _write(self, event: Event, at: Seconds) -> None:
         self._sequence += 1
@@ -126,9 +127,11 @@ class _Outlet:
         self.trouble = ""
         self._file = file
         self._descriptor = -1
+        self._is_regular = False
         self._queued = 0
         self._written = 0
         self._reopens: deque[_Reopen] = deque()
+        self._reopened = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._lines: queue.SimpleQueue[bytes | _Reopen | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="log", daemon=True)
         self._thread.start()
@@ -148,6 +151,7 @@ class _Outlet:
         reopen = _Reopen(_open(file))
         self._reopens.append(reopen)
         self._lines.put(reopen)
+        os.eventfd_write(self._reopened, 1)
         self._file = file
 
     def msg(self, line: bytes) -> None:
@@ -168,6 +172,7 @@ class _Outlet:
                     self._turn_over()
             elif other is None:
                 self._let_go()
+                os.close(self._reopened)
                 return
 
     def _take(self) -> tuple[list[bytes], _Reopen | _More | None]:
@@ -185,6 +190,7 @@ class _Outlet:
         """Write to the next descriptor from now on."""
         self._let_go()
         self._descriptor = self._reopens.popleft().descriptor
+        self._is_regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
 
     def _let_go(self) -> None:
         if self._is_own:
@@ -200,18 +206,39 @@ class _Outlet:
         done = 0
         while done < len(lines):
             try:
-                written = os.write(self._descriptor, memoryview(lines)[done:])
+                if not self._has_room():
+                    done -= self._leave(lines, done)
+                    continue
+                end = len(lines) if self._is_regular else done + PIPE_BUF
+                written = os.write(self._descriptor, memoryview(lines)[done:end])
+            except BlockingIOError:  # another writer was faster
+                continue
             except OSError as error:
-                if not isinstance(error, BlockingIOError):
-                    self._complain(error)
+                self._complain(error)
                 if self._reopens:
                     done -= self._leave(lines, done)
                 else:
-                    self._pause(error)
+                    sleep(RETRY_AFTER)
                 continue
             self._written += written
             done += written
             self.trouble = ""
+
+    def _has_room(self) -> bool:
+        """Wait until a pipe, socket or terminal can be written to; return False where it is left before."""
+        if self._is_regular:
+            return True
+        either = poll()
+        either.register(self._descriptor, POLLOUT)
+        either.register(self._reopened, POLLIN)
+        while True:
+            ready = dict(either.poll())
+            if self._descriptor in ready:
+                return True
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._reopened)
+            if self._reopens:
+                return False
 
     def _leave(self, lines: bytes, done: int) -> int:
         """Go on to the next descriptor before its turn; return how much is to be written again there.
@@ -228,15 +255,6 @@ class _Outlet:
         self._turn_over()
         self._written -= begun
         return begun
-
-    def _pause(self, error: OSError) -> None:
-        """Wait until the reader of a full FIFO has read, or for a time."""
-        if isinstance(error, BlockingIOError):
-            room = poll()
-            room.register(self._descriptor, POLLOUT)
-            room.poll(RETRY_AFTER * 1000)
-        else:
-            sleep(RETRY_AFTER)
 
     def _complain(self, error: OSError) -> None:
         trouble = error.strerror or str(error)

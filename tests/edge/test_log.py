@@ -169,10 +169,10 @@ def test_a_full_fifo_is_left_for_a_file_when_told_so_and_no_line_is_lost(tmp_pat
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     log = opened(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     for second in range(1000):
         log.report(DOWN, float(second))
     log.configure(settings(tmp_path / "log"))
-    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     log.close()
     whole, _, _torn = drain(reader, lambda: True).rpartition(b"\n")
     os.close(reader)
