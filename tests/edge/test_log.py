@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from lvsd.config.model import Level, LogFormat, LogSettings
-from lvsd.edge import log as log_module
+from lvsd.edge import outlet
 from lvsd.edge.log import Log
 from lvsd.events import HealthChanged, NameChanged, ProbePassed, StateLost
 
@@ -128,7 +128,7 @@ def test_a_reader_that_stops_reading_delays_nobody_and_the_loss_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A FIFO that nobody reads stands for a stalled journal; the lines fill it and the queue."""
-    monkeypatch.setattr(log_module, "QUEUE_LIMIT", 20_000)
+    monkeypatch.setattr(outlet, "QUEUE_LIMIT", 20_000)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)

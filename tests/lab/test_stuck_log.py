@@ -47,9 +47,9 @@ LIMIT = 1 << 19
 
 PROGRAM = f"""
 from lvsd import cli
-from lvsd.edge import log
+from lvsd.edge import outlet
 
-log.QUEUE_LIMIT = {LIMIT}
+outlet.QUEUE_LIMIT = {LIMIT}
 raise SystemExit(cli.main())
 """
 ROUNDS = 6
