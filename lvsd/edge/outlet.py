@@ -60,7 +60,7 @@ class Outlet:
         return self.waiting > QUEUE_LIMIT
 
     def open(self, file: str) -> None:
-        """Write to `file`, standard output where it is empty, from here on; raise OSError, and change nothing."""
+        """Write to `file` from here on, empty for standard output; raise OSError, and change nothing."""
         reopen = _Reopen(_open(file))
         self._reopens.append(reopen)
         self._lines.put(reopen)
