@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.clock import longest
 from bench.setups import keepalived_conf, lvsd_yaml
 
 if TYPE_CHECKING:
@@ -116,8 +117,7 @@ class Clocked(Lvsd):
 
     def longest_pause(self, begin: Seconds, end: Seconds) -> Seconds:
         """Return how late the loop was at most between two moments (monotonic)."""
-        noted = [tuple(map(float, line.split())) for line in self._lateness.read_text().splitlines()]
-        return max((late for moment, late in noted if begin <= moment <= end), default=0.0)
+        return longest(self._lateness, begin, end)
 
     def _forget(self) -> None:
         super()._forget()

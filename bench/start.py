@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bench.clock import longest
 from bench.directors import Clocked, Director, Keepalived, Lvsd
 from bench.report import Figure, median, megabytes, milliseconds, say
-from bench.setups import ipvsadm_rules, server_key, setup
+from bench.setups import ipvsadm_rules, lvsd_yaml, server_key, setup
 from bench.watch import EVERY, Watch, until
 from lvsd.edge.ipvs import Ipvs
 from lvsd.ipvs.plan import plan
@@ -54,6 +56,10 @@ _PAUSE = (
     "One more start and its reloads, during which nobody watches the table closely. A clock in lvsd's event "
     "loop strikes every 10 ms: how late it struck at most, waiting for the only CPU included. keepalived can "
     "have none: it does nothing else meanwhile."
+)
+_IDLE = (
+    "The same clock in an event loop that does nothing else, while `lvsd check` reads the file twice: "
+    "what the machine itself makes late."
 )
 _MEMORY = (
     "VmHWM from /proc, all processes added up: keepalived's two, lvsd and its parser, which leaves a minute "
@@ -101,6 +107,7 @@ async def _measure_size(vs1: Machine, watch: Watch, wanted: Setup, runs: int) ->
             await _start(director, watch, wanted, taken[director.name])
             say(f"start {size}, run {run} of {runs}: {_said(director, taken[director.name])}")
     ours, theirs = taken["lvsd"], taken["keepalived"]
+    idle = await _idle_pause(vs1, wanted)
     start_pause, reload_pause = await _pauses(Clocked(vs1), watch, wanted)
     return [
         Figure(
@@ -115,6 +122,7 @@ async def _measure_size(vs1: Machine, watch: Watch, wanted: Setup, runs: int) ->
         Figure(f"{size}: reload, one server more", median(ours.reload), median(theirs.reload), _RELOAD),
         Figure(f"{size}: longest pause, start", milliseconds(start_pause), "-", _PAUSE),
         Figure(f"{size}: longest pause, reload", milliseconds(reload_pause), "-", _PAUSE),
+        Figure(f"{size}: longest pause, idle loop", milliseconds(idle), "-", _IDLE),
         Figure(f"{size}: peak memory", megabytes(max(ours.memory)), megabytes(max(theirs.memory)), _MEMORY),
     ]
 
@@ -148,6 +156,22 @@ async def _pauses(director: Clocked, watch: Watch, wanted: Setup) -> tuple[Secon
     reload = director.longest_pause(quiet_at, time.monotonic())
     await director.kill()
     return start, reload
+
+
+async def _idle_pause(vs1: Machine, wanted: Setup) -> Seconds:
+    """Return the longest pause of an event loop that does nothing."""
+    file, config = vs1.directory / "idle", vs1.directory / "idle.yaml"
+    file.unlink(missing_ok=True)
+    config.write_text(lvsd_yaml(wanted))
+    clock = await vs1.start([sys.executable, "-m", "bench.clock", str(file)], name="clock")
+    await until(file.exists)
+    began_at = time.monotonic()
+    for _ in range(2):
+        await vs1.run([sys.executable, "-m", "lvsd", "check", str(config)], timeout=60.0)
+    ended_at = time.monotonic()
+    clock.kill()
+    await clock.wait()
+    return longest(file, began_at, ended_at)
 
 
 async def _reload(
