@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 # The lab: its kernel, its tools, and the real servers that run in it.
 packages="user-mode-linux kmod mount util-linux iproute2 procps ipvsadm tcpdump systemd dbus
     nginx-light openbsd-inetd inetutils-telnetd telnet login keepalived ldirectord
-    ca-certificates"
+    logrotate ca-certificates"
 python=${PYTHON:-python3}
 
 say() {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pwd
 import re
@@ -18,6 +19,7 @@ from installed import (
     CONFIG,
     CONFIG_TEXT,
     LOG,
+    ROOT,
     RS1,
     RS2,
     SHIPPED,
@@ -53,6 +55,15 @@ SECOND_SERVICE = """\
 WITH_SECOND = {**BOTH_UP, ("TCP", VIP, 8080): {(RS1, 80): 3}}
 BROKEN = CONFIG_TEXT.replace("scheduler: rr", "scheduler: rrr")
 BROKEN_LINE = BROKEN.splitlines().index("    scheduler: rrr") + 1
+MANY = [f"192.168.0.{number}" for number in range(100, 200) if number != 101]
+WITH_MANY = f"""\
+{CONFIG_TEXT}
+  many: {{address: "192.168.0.101:8081", forward: nat, check: none, real_servers: {MANY}}}
+ipvs: {{reconcile: 500ms}}
+log: {{file: {LOG}}}
+"""
+WITH_MANY_ROWS = {**BOTH_UP, ("TCP", VIP, 8081): {(server, 8081): 1 for server in MANY}}
+ROTATIONS = 4
 REMOVE_ON_STOP = f"{CONFIG_TEXT}ipvs: {{on_stop: remove}}\n"
 START_WITHIN = 60.0
 """Seconds for a start in the lab, where the imports alone take three."""
@@ -165,6 +176,30 @@ def test_the_log_may_be_a_file_of_its_own_directory() -> None:
     until(lambda: LOG.exists() and b"snapshot.end" in LOG.read_bytes())
     assert (LOG.owner(), f"{LOG.stat().st_mode:o}") == ("lvsd", "100640")
     assert _weights_told() == table()
+
+
+def test_logrotate_loses_no_line_and_tears_none() -> None:
+    for file in LOG.parent.iterdir():
+        file.unlink()
+    CONFIG.write_text(WITH_MANY)
+    run("systemctl", "reload", "lvsd")
+    until(lambda: table() == WITH_MANY_ROWS)
+    with Repeated(lambda: run("ipvsadm", "-C"), every=0.3) as clearings:
+        for _ in range(ROTATIONS):
+            until(lambda: LOG.exists() and LOG.read_bytes().count(b"\n") > len(MANY))
+            run("logrotate", "--force", "--state=/run/logrotate", str(ROOT / "etc/logrotate.d/lvsd"))
+    assert len(clearings.results) > ROTATIONS
+    until(lambda: LOG.exists() and b"snapshot.end" in LOG.read_bytes())
+    until(lambda: table() == WITH_MANY_ROWS)
+    until(lambda: _weights_told() == table())
+    parts = _rotated()
+    assert [part.endswith(b"\n") for part in parts] == [True] * (ROTATIONS + 1)
+    lines = [orjson.loads(line) for line in b"".join(parts).splitlines()]
+    assert [line["seq"] for line in lines] == list(range(lines[0]["seq"], lines[-1]["seq"] + 1))
+    assert (LOG.owner(), f"{LOG.stat().st_mode:o}") == ("lvsd", "100640")
+    joined = Path("/run/joined.log")
+    joined.write_bytes(b"".join(parts))
+    assert _weights_told("--log", str(joined)) == table()
 
 
 def test_it_returns_from_kill_9_and_no_row_moves() -> None:
@@ -329,9 +364,16 @@ def _changes(lines: list[dict[str, Any]]) -> list[str]:
     return [each["event"] for each in lines if each["event"].startswith(kinds) and each["cause"] != "adopted"]
 
 
-def _weights_told() -> Weights:
+def _rotated() -> list[bytes]:
+    """Return what the log's files hold, the oldest first; all but the last two are compressed."""
+    old = [LOG.with_name(f"{LOG.name}.{number}.gz") for number in range(ROTATIONS, 1, -1)]
+    new = [LOG.with_name(f"{LOG.name}.1"), LOG]
+    return [gzip.decompress(file.read_bytes()) for file in old] + [file.read_bytes() for file in new]
+
+
+def _weights_told(*words: str) -> Weights:
     """Return the table that `lvsd status --json` tells."""
-    told = orjson.loads(status("--json"))
+    told = orjson.loads(status("--json", *words))
     assert told["complete"]
     return {
         ("TCP", *_place(service["address"])): {
