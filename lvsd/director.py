@@ -120,9 +120,9 @@ class Director:
             reports += self._impediments.end([target])
             health = observe(before.health, target.check, passed=outcome.ended is Ended.PASSED)
             if health.verdict is before.verdict:
-                watched.finding = replace(before, health=health)
+                self.roster.learn(watched, replace(before, health=health))
             else:
-                watched.finding = Finding(health, outcome.reason, now.wall)
+                self.roster.learn(watched, Finding(health, outcome.reason, now.wall))
                 reports += self._turn(watched.users, before, watched.finding)
         watched.due_at = next_probe_at(
             target.check, watched.finding.health, watched.due_at, now.monotonic, local=local

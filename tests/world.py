@@ -384,6 +384,11 @@ class World:
         # Others may have made a row anew where lvsd just gave one up.
         self.foreign |= self.kernel.rows() - owned
         assert self.director.next_timer is None or self.adopted
+        roster = self.director.roster
+        verdicts = [
+            each.verdict for name in self.director.services for each in roster.findings(name).values()
+        ]
+        assert (roster.up, roster.members) == (verdicts.count(Verdict.UP), len(verdicts))
         if self.adopted and self.state.complete:
             for service in self.director.services.values():
                 self._check_health(service)

@@ -287,10 +287,10 @@ class Daemon:
     def _status(self) -> str:
         tables = self._director.ledger.actual.values()
         live = sum(any(server.weight for server in rows.servers.values()) for rows in tables)
-        up, servers = self._director.roster.count_up()
+        roster = self._director.roster
+        servers = f"{roster.up} of {roster.members} real servers up"
         rejected = "; the last reload was rejected" if self._rejected else ""
-        services = len(self._director.services)
-        return f"{live} of {services} virtual services and {up} of {servers} real servers up{rejected}"
+        return f"{live} of {len(self._director.services)} virtual services and {servers}{rejected}"
 
     def _ready(self) -> DirectorReady:
         ledger = self._director.ledger

@@ -75,10 +75,13 @@ class Roster:
     """All targets and their users; what a call costs follows the service at hand, not the roster's size.
 
     A target that nobody uses any more is probed on until `sweep`, so that a real server may change hands.
+    Of `members`, the real servers counted in every service, so many are `up`.
     """
 
     def __init__(self) -> None:
         self.watched: dict[Target, Watched] = {}
+        self.members = 0
+        self.up = 0
         self._sources: dict[str, dict[ServerKey, Target | Finding]] = {}
         self._unused: dict[Target, None] = {}
         self._arrivals = 0
@@ -94,11 +97,6 @@ class Roster:
             key: self.watched[source].finding if isinstance(source, Target) else source
             for key, source in self._sources.get(name, {}).items()
         }
-
-    def count_up(self) -> tuple[int, int]:
-        """Return how many real servers are up, and how many there are, each counted in every service."""
-        findings = [finding for name in self._sources for finding in self.findings(name).values()]
-        return sum(finding.verdict is Verdict.UP for finding in findings), len(findings)
 
     def carried(self, name: str) -> dict[ServerKey, Carried | None]:
         """Return what new targets for the service `name` would inherit, None where there was no probe."""
@@ -117,6 +115,7 @@ class Roster:
         `carried` holds what was known of its servers under other settings: a dead server does not come back
         because its probe is another. A target that others use already keeps its own finding.
         """
+        self._count(service.name, -1)
         before = self._sources.get(service.name, {})
         after: dict[ServerKey, Target | Finding] = {}
         begun = []
@@ -132,6 +131,7 @@ class Roster:
                 begun.append(target)
             self.watched[target].users[Member(service.name, server.key)] = None
         self._sources[service.name] = after
+        self._count(service.name, 1)
         self._disuse(
             service.name, {key: source for key, source in before.items() if after.get(key) != source}
         )
@@ -145,10 +145,16 @@ class Roster:
         sources = {self._sources.get(member.service, {}).get(member.key) for member in members}
         for watched in [self.watched[source] for source in sources if isinstance(source, Target)]:
             if watched.finding.verdict is Verdict.UNKNOWN and watched.users.keys() <= members:
-                watched.finding = finding
+                self.learn(watched, finding)
+
+    def learn(self, watched: Watched, finding: Finding) -> None:
+        """Set what is known of a target from now on."""
+        self.up += len(watched.users) * (_is_up(finding) - _is_up(watched.finding))
+        watched.finding = finding
 
     def leave(self, name: str) -> None:
         """Forget the service `name`."""
+        self._count(name, -1)
         self._disuse(name, self._sources.pop(name, {}))
 
     def sweep(self) -> list[Target]:
@@ -168,11 +174,20 @@ class Roster:
         # A reload does not put a probe off, however often it comes.
         return Watched(carried.finding, max(now.monotonic, min(due_at, carried.due_at)))
 
+    def _count(self, name: str, sign: int) -> None:
+        findings = self.findings(name).values()
+        self.members += sign * len(findings)
+        self.up += sign * sum(map(_is_up, findings))
+
     def _disuse(self, name: str, left: Mapping[ServerKey, Target | Finding]) -> None:
         for key, source in left.items():
             if isinstance(source, Target):
                 self.watched[source].users.pop(Member(name, key), None)
                 self._unused[source] = None
+
+
+def _is_up(finding: Finding) -> bool:
+    return finding.verdict is Verdict.UP
 
 
 def _never_probed(now: Instant) -> Finding:

@@ -36,7 +36,7 @@ def edit(roster: Roster, service: VirtualService, now: float = 0) -> list[Target
 
 
 def find(roster: Roster, target: Target, health: Health) -> None:
-    roster.watched[target].finding = Finding(health, "seen", 0)
+    roster.learn(roster.watched[target], Finding(health, "seen", 0))
 
 
 def verdict(roster: Roster, service: str, key: ServerKey = RS1) -> Verdict:
@@ -158,4 +158,7 @@ def test_a_verdict_is_presumed_where_all_users_agree_and_no_probe_has_spoken(
 def test_those_up_are_counted_in_every_service() -> None:
     roster = roster_of(WWW, MAIL, replace(WWW, name="ftp", check=None))
     find(roster, TARGET, UP)
-    assert roster.count_up() == (4, 6)
+    assert (roster.up, roster.members) == (4, 6)
+    roster.leave("mail")
+    find(roster, TARGET, DOWN)
+    assert (roster.up, roster.members) == (2, 4)
