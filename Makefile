@@ -1,10 +1,14 @@
 # Everything a newcomer types. `make demo` and `make test` set up whatever they need by themselves.
 PYTHON := .venv/bin/python
 LAB := $(PYTHON) -m lvsd.lab run
+# The lab's kernel is one processor, so the suites run beside each other: as many as there are processors.
+JOBS := $(shell nproc)
+BESIDE := $(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target --keep-going
+LAB_PARTS := test-lab-1 test-lab-2
 OLDEST := build/oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-lab test-oldest lint format bench docs clean
+.PHONY: help setup demo test test-unit test-systemd test-lab $(LAB_PARTS) test-oldest lint format bench docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ /' | awk '{printf "  make %-12s ", $$1; $$1=""; print}'
@@ -15,13 +19,20 @@ setup:  ## install Debian packages and .venv/
 demo: setup  ## the classic cluster on a real IPVS kernel, narrated step by step
 	@$(LAB) --timeout 120 -- $(PYTHON) -m lvsd.lab.demo
 
-test: setup test-unit test-lab  ## all tests
+test: setup  ## all tests; each suite's output comes when it is over
+	@$(BESIDE) $(LAB_PARTS) test-systemd test-unit
 
 test-unit: setup  ## the tests that need no IPVS kernel
-	$(PYTHON) -m pytest -q
+	$(PYTHON) -m pytest -q --ignore=tests/systemd
 
-test-lab: setup  ## the tests on a real IPVS kernel, in one boot
-	$(LAB) --timeout 1500 -- $(PYTHON) -m pytest -q tests/lab
+test-systemd: setup  ## the shipped unit under a real systemd
+	$(PYTHON) -m pytest -q tests/systemd
+
+test-lab: setup  ## the tests on a real IPVS kernel, in two boots
+	@$(BESIDE) $(LAB_PARTS)
+
+$(LAB_PARTS): test-lab-%: setup
+	$(LAB) --timeout 3000 -- $(PYTHON) -m pytest -q -p no:cacheprovider tests/lab --part $*/2
 
 test-oldest: setup  ## the tests without the lab's longer ones, on the oldest packages that pyproject.toml allows
 	$(PYTHON) -m venv --clear $(OLDEST)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from lvsd.lab.machine import Completed, Machine
     from lvsd.lab.process import Process
 
-START_WITHIN = 30.0
-"""Seconds for a start: the lab's kernel takes three for the imports alone."""
+START_WITHIN = 60.0
+"""Seconds for a start: the lab's kernel takes three for the imports alone, and more on a busy machine."""
 
 
 def command(*words: str) -> list[str]:

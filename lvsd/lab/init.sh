@@ -32,6 +32,8 @@ prepare_kernel() {
 }
 
 run_payload() {
+    # The tests' servers and clients are all in one process, and hold more than the usual 1024 descriptors.
+    ulimit -n 20000
     if [ "$LAB_KERNEL" = host ]; then
         sh /run/lab/payload
     elif [ -n "$LAB_INTERACTIVE" ]; then

@@ -77,7 +77,7 @@ class Machine:
         self,
         argv: Sequence[str],
         *,
-        timeout: float = 30.0,  # noqa: ASYNC109 - the limit is the caller's
+        timeout: float = 60.0,  # noqa: ASYNC109 - the limit is the caller's
         env: Mapping[str, str] | None = None,
         check: bool = True,
     ) -> Completed:
@@ -98,13 +98,13 @@ class Machine:
     async def serve(self, service: Service) -> Process:
         """Start a service, or start it again after its end; returns once it takes connections.
 
-        Raises LabError with what it said when it ends, or takes none for 10 seconds.
+        Raises LabError with what it said when it ends, or takes none for 30 seconds.
         """
         directory = self.directory / "programs" / service.name
         directory.mkdir(exist_ok=True)
         process = await self.start(service.prepare(directory), name=service.name)
         self.services[service.name] = process
-        give_up_at = time.monotonic() + 10.0
+        give_up_at = time.monotonic() + 30.0
         while not await self.do(_listens, service.port):
             if process.status is not None or time.monotonic() > give_up_at:
                 message = f"{self.name}: {service.name} takes no connections: {process.output.strip()}"
@@ -116,7 +116,7 @@ class Machine:
         """Start what the network's description says runs here."""
         await asyncio.gather(*map(self.serve, self.host.services))
 
-    async def until_listening(self, port: int, *, timeout: float = 10.0) -> None:  # noqa: ASYNC109
+    async def until_listening(self, port: int, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109
         """Wait until something takes TCP connections on the port; raises TimeoutError."""
         async with asyncio.timeout(timeout):
             while not await self.do(_listens, port):  # noqa: ASYNC110 - nobody tells

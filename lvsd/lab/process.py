@@ -43,7 +43,7 @@ class Process:
             await asyncio.wait_for(_ended(self.pid), timeout)
         return self._popen.wait()
 
-    async def saw(self, text: str, timeout: float = 10.0) -> str:  # noqa: ASYNC109
+    async def saw(self, text: str, timeout: float = 30.0) -> str:  # noqa: ASYNC109
         """Wait until `text` is in its output and return the output.
 
         Raises TimeoutError after `timeout` seconds, or when it ended without saying so, with what it said.

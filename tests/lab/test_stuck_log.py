@@ -169,13 +169,13 @@ async def test_with_its_log_full_it_goes_on_and_tells_afterwards_how_much_is_mis
     for _ in range(ROUNDS):
         await _more_events(piped)
         accepted = servers[0].accepted
-        await until(lambda before=accepted: _probed(servers[0], before + 1), timeout=2.0)
+        await until(lambda before=accepted: _probed(servers[0], before + 1))
     # It is full, and probes go on; who dies goes, who is well comes back.
     began, before = asyncio.get_running_loop().time(), servers[1].accepted
     await servers[0].behave(Refuse())
-    await until(lambda: _has(piped, {RS2: 1}), timeout=5.0)
+    await until(lambda: _has(piped, {RS2: 1}))
     await servers[0].behave(Page())
-    await until(lambda: _has(piped, {RS1: 1, RS2: 1}), timeout=5.0)
+    await until(lambda: _has(piped, {RS1: 1, RS2: 1}))
     elapsed = asyncio.get_running_loop().time() - began
     assert servers[1].accepted - before >= elapsed / 0.5 - 2
     dropped = await piped.saw("log.dropped")
@@ -191,7 +191,7 @@ async def test_with_its_log_full_it_goes_on_and_tells_afterwards_how_much_is_mis
 async def test_lines_lost_are_told_though_nothing_more_happens(piped: Piped) -> None:
     for _ in range(ROUNDS):
         await _more_events(piped)
-    await piped.saw("log.dropped", within=5.0)
+    await piped.saw("log.dropped")
 
 
 @pytest.mark.parametrize("filled", [False, True], ids=["stuck", "full"])
@@ -210,7 +210,7 @@ async def test_a_reload_takes_the_log_away_from_a_pipe_that_nobody_reads(
         state = _fold(list(records(file.read_bytes().splitlines(keepends=True))) if file.exists() else [])
         return state.complete and told(state) == await piped.rows()
 
-    await until(told_there, timeout=5.0)
+    await until(told_there)
 
 
 async def _more_events(piped: Piped) -> None:

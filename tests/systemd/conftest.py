@@ -25,7 +25,7 @@ REPORTS = "LVSD_TEST_REPORTS"
 HOW = "tests under systemd left out, for this lab has none; run them with: python -m pytest tests/systemd"
 # Descriptor 3 is the lab's output, for the reports; what pytest itself says is told where one is missing.
 SCRIPT = 'exec 3>&1; "$@" >/run/pytest.out 2>&1; echo; cat /run/pytest.out'
-TIME_LIMIT = 600.0
+TIME_LIMIT = 1800.0
 
 outcomes = pytest.StashKey[dict[str, list[dict[str, Any]]]]()
 said = pytest.StashKey[str]()

@@ -99,7 +99,7 @@ def run(*argv: str, check: bool = True, text: str = "") -> str:
     return done.stdout if done.returncode == 0 else done.stdout + done.stderr
 
 
-def until(holds: Callable[[], Any], within: float = 30.0, every: float = 0.2) -> Any:  # noqa: ANN401
+def until(holds: Callable[[], Any], within: float = 90.0, every: float = 0.2) -> Any:  # noqa: ANN401
     """Return what `holds` returns as soon as that is true; asking often would starve the lab's processor."""
     give_up_at = time.monotonic() + within
     while not (found := holds()):

@@ -65,7 +65,7 @@ log: {{file: {LOG}}}
 WITH_MANY_ROWS = {**BOTH_UP, ("TCP", VIP, 8081): {(server, 8081): 1 for server in MANY}}
 ROTATIONS = 4
 REMOVE_ON_STOP = f"{CONFIG_TEXT}ipvs: {{on_stop: remove}}\n"
-START_WITHIN = 60.0
+START_WITHIN = 120.0
 """Seconds for a start in the lab, where the imports alone take three."""
 
 
