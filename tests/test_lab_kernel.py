@@ -57,10 +57,10 @@ def test_a_command_out_of_time_is_killed_with_its_kernel(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started_at = time.monotonic()
-    status, said = run(tmp_path, "sh", "-c", "echo begun; sleep 1000", timeout=4)
+    status, said = run(tmp_path, "sh", "-c", "echo begun; sleep 1000", timeout=8)
     assert (status, said) == (TIME_LIMIT_REACHED, "begun\n")
-    assert time.monotonic() - started_at < 10
-    assert "the time limit of 4 s is over" in capsys.readouterr().err
+    assert time.monotonic() - started_at < 60
+    assert "the time limit of 8 s is over" in capsys.readouterr().err
     assert not kernels(tmp_path)
 
 
@@ -108,7 +108,7 @@ def test_the_kernel_ends_even_when_we_are_killed(tmp_path: Path) -> None:
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + 10
+    give_up_at = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < give_up_at
         time.sleep(0.05)
