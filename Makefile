@@ -19,7 +19,8 @@ setup:  ## install Debian packages and .venv/
 demo: setup  ## the classic cluster on a real IPVS kernel, narrated step by step
 	@$(LAB) --timeout 120 -- $(PYTHON) -m lvsd.lab.demo
 
-test: setup  ## all tests; each suite's output comes when it is over
+test: setup  ## all tests, in some ten minutes
+	@echo "four suites, up to $(JOBS) at a time; each one's output comes when it is over"
 	@$(BESIDE) $(LAB_PARTS) test-systemd test-unit
 
 test-unit: setup  ## the tests that need no IPVS kernel
