@@ -113,6 +113,13 @@ async def test_a_reload_adds_edits_and_removes_and_loses_no_request(
     await director.reload(GOOD.replace("[rs1, rs2]", "[{address: rs1, weight: 7}, rs2, rs3]"))
     await settles(lab, director, WEB, {RS1: 7, RS2: 1, RS3: 1})
 
+    # Who is removed takes the requests that it still has along, so it is drained first.
+    await director.reload(GOOD.replace("[rs1, rs2]", "[rs1, rs2, {address: rs3, weight: 0}]"))
+    await settles(lab, director, WEB, {**two, RS3: 0})
+    await client.stop()
+    assert client.failures == ()
+    client = await lab.hosts["client"].request_every(0.05, VIP)
+
     await director.reload(GOOD.replace("scheduler: rr", "scheduler: wlc"))
     await settles(lab, director, WEB, two)
     assert (await table(lab))[WEB]["scheduler"] == "wlc"
