@@ -62,6 +62,11 @@ class Director:
         """When `tick` is due (monotonic), None where nothing waits."""
         return self.ledger.retry_at
 
+    @property
+    def adopted(self) -> bool:
+        """Whether the table has been read, so that it can be changed."""
+        return self._adopted
+
     def hold(self, services: Iterable[VirtualService]) -> None:
         """Program nothing for these services, as they are now and as they will be, until `release`.
 

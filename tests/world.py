@@ -233,6 +233,8 @@ class World:
             self.new = {member for member in self.new if member.service != service.name}
         if self.foreign & _rows_of([service]):
             self.unread.add(service.key)
+            if self.reading is not None:
+                self.reading.dirty.add(service.key)
         self.foreign -= _rows_of([service])
         self._do(effects)
 
@@ -261,15 +263,17 @@ class World:
         self.director.begin_reading()
 
     def hear_table(self, *, hasty: bool = False) -> None:
-        """Take in what was read; the kernel may be `hasty`, and answer while that is going on."""
+        """Take in what was read; where all is `hasty`, the kernel answers and a reload goes on meanwhile."""
         assert self.reading is not None
         reading, table = self.reading, self.reading.table
         assert table is not None
         if not self.adopted:
             self.new = set(self._new_at_start(table))
-        self.adopted = True
+        first, self.adopted = not self.adopted, True
         for effects in self.director.read(table, self._instant()):
             self._do(effects)
+            if hasty and self.reload and not first:
+                self.go_on_with_reload()
             if hasty and self.flight is not None:
                 if self.flight.refusals is None:
                     self.work()
@@ -410,7 +414,9 @@ class World:
             standings = self.director.standings(service.name)
             assert rows == desired(service, standings, rows.servers if rows else {})
             assert self.director.ledger.owned[service.key].name == service.name
-            assert self.director.ledger.owned[service.key].hosts == hosts_of(service)
+            hosts, left = self.director.ledger.owned[service.key].hosts, set(rows.servers if rows else ())
+            assert hosts.items() >= hosts_of(service).items()
+            assert hosts.keys() == hosts_of(service).keys() | left
         shared = {key for key, server in self.foreign if server is not None}
         for key in KEYS:
             if key not in {service.key for service in self.config.values()}:
@@ -528,13 +534,19 @@ class World:
         for change in changes:
             self._judge(change)
             wanted = self.director.wanted(row_of(change)[0])
-            if wanted and any(server.weight > 0 for server in wanted.rows.servers.values()):
+            if wanted and (_serves(wanted.rows) or self._awaits_verdicts(row_of(change)[0])):
                 safe |= {change} if row_of(change)[1] not in wanted.dead else set()
             if isinstance(change, RemoveService):
                 assert wanted is None
         self.flight = Flight(changes, safe)
         if self.reading is not None:
             self.reading.dirty |= {row_of(change)[0] for change in changes}
+
+    def _awaits_verdicts(self, key: ServiceKey) -> bool:
+        """Tell whether a real server under `key` may yet come to serve."""
+        service = self.director.service_at(key)
+        standings = {} if service is None else self.director.standings(service.name)
+        return any(standing.verdict is Verdict.UNKNOWN for standing in standings.values())
 
     def _log(self, event: Event) -> None:
         self.seq += 1
@@ -631,6 +643,10 @@ class _Before:
             if before is not None and server in {each.key for each in before.real_servers}:
                 return Member(before.name, server) in self.down
         return False
+
+
+def _serves(rows: Rows) -> bool:
+    return any(server.weight > 0 for server in rows.servers.values())
 
 
 def _copy(owned: dict[ServiceKey, Owned]) -> dict[ServiceKey, Owned]:

@@ -156,13 +156,19 @@ class Daemon:
         await self._prober.close()
         rows = "kept"
         if self._loaded.settings.ipvs.on_stop is OnStop.REMOVE:
-            self._feed(self._director.withdraw)
-            await self._settled(STOP_WITHIN)
-            await self._vip_keeper.remove_all()
-            left = len(self._director.ledger.actual)
-            rows = f"removed, but for those of {left} services" if left else "removed"
+            rows = await self._remove_all()
         await self._memory.write()
         self._report(DirectorStopped(reason=self._signals.reason, rows=rows))
+
+    async def _remove_all(self) -> str:
+        """Remove the rows and VIPs; return what became of the rows."""
+        if not self._director.adopted:
+            return "kept: the table had not been read yet"
+        self._feed(self._director.withdraw)
+        await self._settled(STOP_WITHIN)
+        await self._vip_keeper.remove_all()
+        left = len(self._director.ledger.actual)
+        return f"removed, but for those of {left} services" if left else "removed"
 
     async def _end(self) -> None:
         for task in self._tasks:

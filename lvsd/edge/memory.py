@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from lvsd.config.model import DirectorAddress
     from lvsd.director import Director
     from lvsd.events import Event
     from lvsd.model import Seconds, ServiceKey
@@ -83,6 +85,7 @@ class Memory:
         self._changed = asyncio.Event()
         self._turn = asyncio.Lock()
         self._trouble = ""
+        self._writing = threading.Lock()
 
     def note_change(self, keys: Iterable[ServiceKey]) -> None:
         """Ask for the file to be written soon, for what is owned under `keys` changed."""
@@ -104,12 +107,17 @@ class Memory:
             trouble = ""
             try:
                 entries, addresses = list(self._entries.values()), list(self._vips.owned.values())
-                await asyncio.to_thread(state_file.write, self._file, entries, addresses)
+                await asyncio.to_thread(self._replace, entries, addresses)
             except OSError as error:
                 trouble = error.strerror or str(error)
                 if trouble != self._trouble:
                     self._report(StateLost(file=str(self._file), reason=trouble))
             self._trouble = trouble
+
+    def _replace(self, entries: list[bytes], addresses: list[DirectorAddress]) -> None:
+        """Write in a thread. One that nobody waits for any more, since lvsd stops, comes to its end first."""
+        with self._writing:
+            state_file.write(self._file, entries, addresses)
 
     async def _render(self) -> None:
         while self._stale:

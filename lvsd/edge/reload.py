@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Final
+from contextlib import nullcontext, suppress
+from functools import partial
+from threading import Thread
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from lvsd.config.hostnames import names_of, with_addresses
 from lvsd.edge import garbage, names
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from lvsd.effects import Effect
     from lvsd.events import Event
     from lvsd.model import Address, Instant, Seconds
+
+T = TypeVar("T")
 
 RESOLVE_EVERY: Final[Seconds] = 60.0
 AT_ONCE: Final = 20
@@ -67,10 +71,13 @@ class Reloader:
             await self.resolve()
 
     async def resolve(self) -> None:
-        """Look up the host names in use, and take in the services whose addresses changed."""
+        """Look up the host names in use, and take in the services whose addresses changed.
+
+        A reload does not wait for the look-up, which may take long.
+        """
+        services = list(self._director.services.values())
+        used, found = await _aside(lambda: _look_up(services))
         async with self._turn:
-            before = list(self._director.services.values())
-            used, found = await asyncio.to_thread(_look_up, before)
             failing = used.keys() - found.keys()
             if failing - self._failing:
                 self._report(NameFailed(hosts=sorted({name for name, _ in failing})[:NOTES_TOLD]))
@@ -80,7 +87,7 @@ class Reloader:
                 old = used[host, address.version]
                 self._report(NameChanged(host=host, old=str(old), new=str(address)))
             if moved:
-                await self._move(before, moved)
+                await self._move(moved)
 
     async def _unpacked(self, loaded: Loaded, names: Iterable[str]) -> list[VirtualService]:
         """Return those of the services `names` that are not in force already."""
@@ -92,9 +99,9 @@ class Reloader:
             await _breathe(i)
         return services
 
-    async def _move(self, services: list[VirtualService], moved: dict[Name, Address]) -> None:
+    async def _move(self, moved: dict[Name, Address]) -> None:
         changed = []
-        for i, service in enumerate(services):
+        for i, service in enumerate(list(self._director.services.values())):
             now = with_addresses(service, moved)
             if now != service:
                 self._digests[service.name] = b""
@@ -139,3 +146,26 @@ async def _breathe(i: int) -> None:
 def _look_up(services: Iterable[VirtualService]) -> tuple[dict[Name, Address], dict[Name, Address]]:
     used = names_of(services)
     return used, names.resolve(used)
+
+
+async def _aside(work: Callable[[], T]) -> T:
+    """Return what `work` does, in a thread for which nobody waits when lvsd stops."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(settle_by: Callable[[], None]) -> None:
+        if not done.done():
+            settle_by()
+
+    def run() -> None:
+        try:
+            result = work()
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            settling = partial(done.set_exception, error)
+        else:
+            settling = partial(done.set_result, result)
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, settling)
+
+    Thread(target=run, daemon=True, name="names").start()
+    return await done

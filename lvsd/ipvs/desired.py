@@ -31,7 +31,7 @@ def desired(
     standings: Mapping[ServerKey, Standing],
     present: Mapping[ServerKey, Server],
 ) -> Rows:
-    """Return the rows that `service` should have; `present` are its real servers' rows as they are now."""
+    """Return the rows that `service` should have; `present` are its own rows as they are now."""
     wanted: dict[ServerKey, Server] = {}
     for real_server in service.real_servers:
         key = real_server.key
@@ -39,6 +39,8 @@ def desired(
         row = _row(service, standings[key], full, present.get(key))
         if row is not None:
             wanted[key] = row
+    if not any(server.weight for server in wanted.values()):
+        wanted |= _holding_out(service, standings, present)
     sorry = service.sorry_server
     if sorry is not None and sorry.key not in wanted:
         row = _sorry_row(service, standings, wanted, present.get(sorry.key))
@@ -56,6 +58,18 @@ def _row(service: VirtualService, standing: Standing, full: Server, present: Ser
         case Verdict.UNKNOWN:
             # Nothing is known that would justify a change; a new server may be in from the start.
             return full if present is None and standing.admitted else present
+
+
+def _holding_out(
+    service: VirtualService,
+    standings: Mapping[ServerKey, Standing],
+    present: Mapping[ServerKey, Server],
+) -> dict[ServerKey, Server]:
+    """Return live rows that are not configured any more, but serve until those to come have a verdict."""
+    if all(standing.verdict is not Verdict.UNKNOWN for standing in standings.values()):
+        return {}
+    configured = {service.sorry_server.key, *standings} if service.sorry_server else set(standings)
+    return {key: row for key, row in present.items() if row.weight > 0 and key not in configured}
 
 
 def _sorry_row(

@@ -85,8 +85,8 @@ class Ledger:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is being programmed or waits for it, refused changes aside."""
-        return not self._due and self._in_flight is None
+        """Whether nothing is being programmed or can be: what was refused, and what is to be read, aside."""
+        return self._in_flight is None and self._due.keys() <= self._unread.keys()
 
     @property
     def needs_reading(self) -> bool:
@@ -202,6 +202,7 @@ class Ledger:
         """
         if table is self._last and not self._touched:
             return
+        self._last = table
         fresh = iter(self._fresh(table))
         while some := list(islice(fresh, BATCH)):
             found = Comparison([], [], [])
@@ -209,7 +210,8 @@ class Ledger:
                 if key not in self._touched:
                     self._compare_one(key, table.get(key), found)
             yield found
-        self._last = None if self._touched else table
+        if self._touched:
+            self._last = None
 
     def disown(self, key: ServiceKey, configured: Mapping[ServerKey, str] | None) -> None:
         """Give up what is neither configured nor in the table any more, as far as the table is known.

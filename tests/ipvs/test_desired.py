@@ -76,8 +76,27 @@ def test_the_sorry_server_has_the_forwarding_of_its_service() -> None:
 
 
 def test_a_sorry_server_of_before_is_wanted_no_more() -> None:
-    service = replace(service_of("www", KEYS[0], {RS1: 1}), sorry_server=None)
-    assert desired(service, {RS1: UNKNOWN}, {SORRY: SORRY_ROW}).servers == {}
+    service = replace(service_of("www", KEYS[0], {RS1: 5}), sorry_server=None)
+    assert desired(service, {RS1: UP}, {SORRY: SORRY_ROW}).servers == {RS1: FULL}
+
+
+@pytest.mark.parametrize(
+    ("standings", "present", "wanted"),
+    [
+        ({RS1: UNKNOWN}, {RS2: FULL}, {RS2: FULL}),
+        ({RS1: UP}, {RS2: FULL}, {RS1: FULL}),
+        ({RS1: DOWN}, {RS2: FULL}, {}),
+        ({RS1: NEW}, {RS2: FULL}, {RS1: FULL}),
+        ({RS1: UNKNOWN}, {RS1: FULL, RS2: FULL}, {RS1: FULL}),
+        ({RS1: UNKNOWN}, {RS2: QUIESCED}, {}),
+        ({}, {RS2: FULL}, {}),
+    ],
+)
+def test_who_is_configured_no_more_serves_until_those_to_come_have_a_verdict(
+    standings: dict[ServerKey, Standing], present: dict[ServerKey, Server], wanted: dict[ServerKey, Server]
+) -> None:
+    service = service_of("www", KEYS[0], dict.fromkeys(standings, 5))
+    assert desired(service, standings, present).servers == wanted
 
 
 def test_rows_stand_in_the_order_of_the_table_not_of_the_configuration() -> None:

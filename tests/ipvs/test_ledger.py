@@ -324,6 +324,30 @@ def test_foreign_rows_that_are_configured_now_are_read_before_they_are_changed(s
     assert [type(change) for change in stage.batch()] == [AddServer]
 
 
+def test_foreign_rows_that_are_configured_while_they_are_read_are_read_again(stage: Stage) -> None:
+    stage.kernel = image({WWW: rows(RS2)})
+    stage.ledger.begin_reading()
+    table = image(stage.kernel)
+    reading = stage.ledger.compare(table)
+    assert next(reading).appeared == [(WWW, None), (WWW, RS2)]
+    stage.want(WWW, rows(RS2))
+    assert list(reading) == []
+    assert stage.ledger.needs_reading
+    assert stage.read(table) == (["80 adopted"], [], ["None", "192.168.0.4:80"])
+    assert not stage.ledger.needs_reading
+
+
+def test_what_waits_for_a_reading_keeps_nobody_waiting(stage: Stage) -> None:
+    stage.want(WWW, rows(RS1))
+    stage.batch()
+    stage.settle({0: "already there", 1: "no such service"})
+    stage.ledger.mark(WWW, "health")
+    assert stage.batch() == []
+    assert stage.ledger.idle
+    stage.want(MAIL, rows(RS1))
+    assert not stage.ledger.idle
+
+
 def test_rows_stay_owned_until_they_are_known_to_be_gone(stage: Stage) -> None:
     stage.want(WWW, rows(RS1))
     stage.batch()
