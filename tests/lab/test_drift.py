@@ -5,13 +5,12 @@ One network and one lvsd serve all tests of this file; each leaves the table as 
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from modules import no_more_modules
 from tables import kernel, told
 from waiting import until
 
@@ -22,7 +21,7 @@ from lvsd.lab.misbehaving import Echo, Page
 from lvsd.lab.table import weights
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from tables import Rows
 
@@ -38,7 +37,6 @@ WEB, TALK, ODD = f"{VIP}:80", f"{VIP}:7", f"{VIP}:81"
 FIRST = f"{SERVERS['rs1']}:80"
 STRANGE = 9
 """A weight that no configuration here has."""
-MODPROBE = Path("/proc/sys/kernel/modprobe")
 
 
 @dataclass
@@ -114,20 +112,6 @@ async def world(lab: Lab) -> World:
     await director.restart()
     await world.settles()
     return world
-
-
-@contextlib.contextmanager
-def no_more_modules() -> Iterator[str]:
-    """Keep the kernel from loading modules; yield the name of a scheduler that it has not loaded yet."""
-    if "User Mode Linux" not in Path("/proc/cpuinfo").read_text():
-        pytest.skip("this would keep the machine's own kernel from loading modules")
-    loaded = Path("/proc/modules").read_text()
-    usual = MODPROBE.read_text()
-    MODPROBE.write_text("/bin/false")
-    try:
-        yield next(name for name in ("ovf", "nq", "sed", "fo") if f"ip_vs_{name} " not in loaded)
-    finally:
-        MODPROBE.write_text(usual)
 
 
 async def test_an_emptied_table_is_told_and_filled_again(world: World) -> None:
