@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -147,3 +151,44 @@ async def test_literal_addresses_are_never_looked_up(
     await rehearsal.reloader.apply("lvsd.yaml", loaded(service("a", LITERAL)))
     await rehearsal.reloader.resolve()
     assert asked == []
+
+
+async def test_a_reload_does_not_wait_for_a_look_up_that_hangs(
+    rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def hang(_: object) -> dict[object, object]:
+        asked.set()
+        answered.wait(60)
+        return {}
+
+    monkeypatch.setattr("lvsd.edge.names.resolve", hang)
+    await rehearsal.reloader.apply("lvsd.yaml", loaded(service("a", LITERAL)))
+    looking = asyncio.create_task(rehearsal.reloader.resolve())
+    await asyncio.to_thread(asked.wait, 20)
+    await rehearsal.reloader.apply("lvsd.yaml", loaded(service("bb", LITERAL)))
+    assert set(rehearsal.director.services) == {"bb"}
+    answered.set()
+    await looking
+
+
+HANGING = """
+import asyncio, socket, time
+from lvsd.edge import names, reload
+socket.getaddrinfo = lambda *_, **__: time.sleep(600)
+async def main():
+    look = lambda: names.resolve([("rs1", 4), ("rs2", 4)])
+    try:
+        async with asyncio.timeout(0.1):
+            await reload._aside(look)
+    except TimeoutError:
+        print("stopped")
+asyncio.run(main())
+"""
+
+
+def test_a_stop_does_not_wait_for_a_look_up_that_hangs() -> None:
+    command = [sys.executable, "-c", HANGING]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603
+    assert ended.stdout == "stopped\n"
