@@ -216,7 +216,7 @@ class ProbePassed(Event):
 class ProbesImpeded(_Error):
     """Probes cannot be made, by a fault of the director's own; they give no verdict, and no row moves.
 
-    Said once when it begins; `reason` is the first fault met.
+    Said once of each fault, when it begins; `server` is the first that could not be probed.
     """
 
     name: ClassVar[str] = "probes.impeded"
@@ -227,9 +227,10 @@ class ProbesImpeded(_Error):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbesRecovered(Event):
-    """Every probe can be made again; `probes` gave no verdict meanwhile."""
+    """The fault `reason` keeps no probe from being made any more; `probes` gave no verdict for it."""
 
     name: ClassVar[str] = "probes.recovered"
+    reason: str
     probes: int
 
 
