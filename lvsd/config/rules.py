@@ -49,6 +49,8 @@ def service_mistakes(
     if service.sorry_server is not None:
         for message in _server(service.sorry_server, service):
             yield ("sorry_server",), message
+        if service.sorry_server.weight == 0:
+            yield ("sorry_server",), "has weight 0: nobody would be sent there"
         if service.sorry_server.key in numbers:
             yield ("sorry_server",), f"is real_servers[{numbers[service.sorry_server.key]}] already"
 

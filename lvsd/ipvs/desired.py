@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from lvsd.config.model import VirtualService
     from lvsd.model import ServerKey
 
-SORRY_WEIGHT = 1
-
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -43,7 +41,8 @@ def desired(
         wanted |= _holding_out(service, standings, present)
     sorry = service.sorry_server
     if sorry is not None and sorry.key not in wanted:
-        row = _sorry_row(service, standings, wanted, present.get(sorry.key))
+        full = Server(service.forwarding, sorry.weight)
+        row = _sorry_row(full, standings, wanted, present.get(sorry.key))
         if row is not None:
             wanted[sorry.key] = row
     return Rows(service.service, {key: wanted[key] for key in sorted(wanted, key=in_table_order)})
@@ -73,7 +72,7 @@ def _holding_out(
 
 
 def _sorry_row(
-    service: VirtualService,
+    full: Server,
     standings: Mapping[ServerKey, Standing],
     wanted: Mapping[ServerKey, Server],
     present: Server | None,
@@ -81,7 +80,7 @@ def _sorry_row(
     """Return the sorry server's row: it is in while all others are down, and leaves when one is to serve."""
     verdicts = {standing.verdict for standing in standings.values()}
     if verdicts <= {Verdict.DOWN}:
-        return Server(service.forwarding, SORRY_WEIGHT)
+        return full
     if Verdict.UP in verdicts or any(server.weight > 0 for server in wanted.values()):
         return None
     return present

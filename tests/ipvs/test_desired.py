@@ -75,6 +75,13 @@ def test_the_sorry_server_has_the_forwarding_of_its_service() -> None:
     assert desired(service, {RS1: DOWN}, {}).servers == {SORRY: Server(Forwarding.NAT, 1)}
 
 
+def test_the_sorry_server_has_its_own_weight() -> None:
+    service = service_of("www", KEYS[0], {RS1: 1}, sorry=True)
+    assert service.sorry_server is not None
+    service = replace(service, sorry_server=replace(service.sorry_server, weight=7))
+    assert desired(service, {RS1: DOWN}, {}).servers == {SORRY: Server(Forwarding.DR, 7)}
+
+
 def test_a_sorry_server_of_before_is_wanted_no_more() -> None:
     service = replace(service_of("www", KEYS[0], {RS1: 5}), sorry_server=None)
     assert desired(service, {RS1: UP}, {SORRY: SORRY_ROW}).servers == {RS1: FULL}
