@@ -8,6 +8,7 @@ from lvsd.config.hosts import IPV6
 from lvsd.config.model import DirectorAddress, IpvsSettings, LogSettings, Settings
 from lvsd.config.schema import AddressShape, DirectorShape, IpvsShape, LogShape, Shape
 from lvsd.config.shapes import Shaped, shape
+from lvsd.config.values import LONGEST_INTERFACE, is_interface
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from lvsd.model import Address
 
     S = TypeVar("S", bound=Shape)
-
-LONGEST_INTERFACE = 15
-"""The kernel's IFNAMSIZ, less the closing zero; labels have the same."""
 
 
 def settings(findings: Findings, lookup: Lookup) -> Settings:
@@ -68,7 +66,7 @@ def _addresses(
 
 def _wrong(written: AddressShape, address: Address) -> Iterator[tuple[str, str]]:
     interface, label = written.interface, written.label
-    if not 1 <= len(interface) <= LONGEST_INTERFACE or set(interface) & set(" /:"):
+    if not is_interface(interface):
         yield "interface", f"must be an interface's name of 1 to {LONGEST_INTERFACE} letters, as in eth0"
     if label and address.version == IPV6:
         yield "label", "must be left out: IPv6 addresses have no label"

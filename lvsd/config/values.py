@@ -15,6 +15,9 @@ T = TypeVar("T")
 MAX_PORT = 65535
 MAX_MARK = 2**32 - 1
 MAX_COUNT = 100
+LONGEST_INTERFACE = 15
+"""The kernel's IFNAMSIZ, less the closing zero; labels have the same."""
+
 IPV4_PARTS = 4
 LONGEST_IPV4 = 15
 
@@ -263,3 +266,8 @@ def line(text: str) -> str:
         message = "must be one line without control characters"
         raise ValueError(message)
     return text
+
+
+def is_interface(name: str) -> bool:
+    """Tell whether an interface can have that name."""
+    return 1 <= len(name) <= LONGEST_INTERFACE and name.isprintable() and not set(name) & set(" /:")

@@ -5,7 +5,9 @@ Losing it costs nothing but that: what is configured is adopted anyway.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import orjson
 
 from lvsd.config.model import DirectorAddress
+from lvsd.config.values import LONGEST_INTERFACE, MAX_MARK, MAX_PORT, is_interface
 from lvsd.ipvs.ledger import Owned
 from lvsd.model import Address, FirewallMark, Protocol, ServerKey, ServiceKey, VirtualAddress
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 VERSION = 1
-
+HOST_BITS = {4: 32, 6: 128}
 
 OwnedRows: TypeAlias = dict[ServiceKey, Owned]
 
@@ -48,8 +51,7 @@ def path() -> Path:
 def read(file: Path) -> Remembered:
     """Return what `file` holds, nothing where it is missing."""
     try:
-        content = file.read_bytes()
-        told = orjson.loads(content)
+        told = orjson.loads(_content(file))
         if told["version"] != VERSION:
             return Remembered({}, (), f"of version {told['version']}, not {VERSION}")
         rows = {_parse_key(entry): _parse_owned(entry) for entry in told["services"]}
@@ -83,21 +85,61 @@ def write(file: Path, entries: Iterable[bytes], addresses: Iterable[DirectorAddr
     }
     file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     fresh = file.with_suffix(".new")
-    fresh.write_bytes(orjson.dumps(told))
+    fresh.unlink(missing_ok=True)  # a FIFO in its place would be waited for
+    with fresh.open("xb") as out:
+        out.write(orjson.dumps(told))
     fresh.replace(file)
+
+
+def _content(file: Path) -> bytes:
+    # What is no file is not waited for.
+    with open(file, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as opened:
+        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+            message = "it is no regular file"
+            raise OSError(errno.EINVAL, message)
+        return opened.read()
 
 
 def _parse_key(entry: dict[str, Any]) -> ServiceKey:
     if "fwmark" in entry:
-        return FirewallMark(int(entry["fwmark"]), int(entry["version"]))
-    return VirtualAddress(Protocol(entry["protocol"]), Address.parse(entry["address"]), int(entry["port"]))
+        version = entry["version"]
+        if version not in HOST_BITS:
+            message = "no IP version"
+            raise ValueError(message)
+        return FirewallMark(_number(entry["fwmark"], 1, MAX_MARK), int(version))
+    address, port = _address(entry["address"]), _number(entry["port"], 0, MAX_PORT)
+    return VirtualAddress(Protocol(entry["protocol"]), address, port)
 
 
 def _parse_owned(entry: dict[str, Any]) -> Owned:
-    hosts = {ServerKey(Address.parse(text), int(port)): str(host) for text, port, host in entry["servers"]}
-    return Owned(str(entry["name"]), hosts)
+    hosts = {
+        ServerKey(_address(address), _number(port, 0, MAX_PORT)): _text(host)
+        for address, port, host in entry["servers"]
+    }
+    return Owned(_text(entry["name"]), hosts)
 
 
 def _parse_address(entry: dict[str, Any]) -> DirectorAddress:
-    address = Address.parse(entry["address"])
-    return DirectorAddress(address, int(entry["prefix"]), str(entry["interface"]), str(entry["label"]))
+    address, interface, label = _address(entry["address"]), _text(entry["interface"]), _text(entry["label"])
+    if not is_interface(interface) or len(label) > LONGEST_INTERFACE:
+        message = "no interface's name, or no label"
+        raise ValueError(message)
+    return DirectorAddress(address, _number(entry["prefix"], 1, HOST_BITS[address.version]), interface, label)
+
+
+def _address(value: object) -> Address:
+    return Address.parse(_text(value))
+
+
+def _number(value: object, low: int, high: int) -> int:
+    if type(value) is not int or not low <= value <= high:
+        message = f"no whole number from {low} to {high}"
+        raise ValueError(message)
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        message = "no text"
+        raise TypeError(message)
+    return value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +14,7 @@ from lvsd.ipvs.ledger import Owned
 from lvsd.model import Address, FirewallMark, Protocol, ServerKey, VirtualAddress
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 ROWS: state_file.OwnedRows = {
     VirtualAddress(Protocol.TCP, Address.parse("192.168.0.101"), 80): Owned(
@@ -54,6 +56,78 @@ def test_a_damaged_file_says_so_and_holds_nothing(tmp_path: Path, content: bytes
     remembered = state_file.read(file)
     assert (remembered.rows, remembered.addresses) == ({}, ())
     assert trouble in remembered.trouble
+
+
+MARKED = '{"version":1,"services":[{"fwmark":%s,"version":%s,"name":%s,"servers":[]}],"addresses":[]}'
+ROW = (
+    '{"version":1,"services":[{"protocol":"tcp","address":%s,"port":%s,"name":"www",'
+    '"servers":[["192.168.0.3",%s,%s]]}],"addresses":[]}'
+)
+VIP = (
+    '{"version":1,"services":[],'
+    '"addresses":[{"address":"192.168.0.101","prefix":%s,"interface":%s,"label":%s}]}'
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        MARKED % ("1e300", 4, '"x"'),
+        MARKED % (7.0, 4, '"x"'),
+        MARKED % (0, 4, '"x"'),
+        MARKED % (2**32, 4, '"x"'),
+        MARKED % ("true", 4, '"x"'),
+        MARKED % (7, 5, '"x"'),
+        MARKED % (7, "[]", '"x"'),
+        MARKED % (7, 4, "null"),
+        ROW % ("3232235877", 80, 80, '"rs1"'),
+        ROW % ('"192.168.0.101"', 65536, 80, '"rs1"'),
+        ROW % ('"192.168.0.101"', -1, 80, '"rs1"'),
+        ROW % ('"192.168.0.101"', 80, 1e300, '"rs1"'),
+        ROW % ('"192.168.0.101"', 80, 80, "{}"),
+        VIP % (33, '"eth0"', '""'),
+        VIP % (0, '"eth0"', '""'),
+        VIP % (24, '"an-interface-of-17"', '""'),
+        VIP % (24, '"a/b"', '""'),
+        VIP % (24, '""', '""'),
+        VIP % (24, '"eth0"', '"eth0:12345678901"'),
+        VIP % (24, '"eth0"', "7"),
+    ],
+)
+def test_what_no_row_or_address_can_be_is_damaged(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "state.json"
+    file.write_text(content)
+    remembered = state_file.read(file)
+    assert (remembered.rows, remembered.addresses) == ({}, ())
+    assert remembered.trouble.startswith("damaged: ")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [MARKED % (2**32 - 1, 6, '"x"'), ROW % ('"::1"', 0, 65535, '""'), VIP % (32, '"lo"', '"lo:1"')],
+)
+def test_what_is_at_the_bounds_is_read(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "state.json"
+    file.write_text(content)
+    assert state_file.read(file).trouble == ""
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_a_trouble_that_nothing_waits_for(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    file = tmp_path / "state.json"
+    make(file)
+    remembered = state_file.read(file)
+    assert (remembered.rows, remembered.addresses) == ({}, ())
+    assert remembered.trouble in {"it is no regular file", "Is a directory"}
+
+
+def test_a_fifo_in_place_of_the_new_file_is_not_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    os.mkfifo(file.with_suffix(".new"))
+    state_file.write(file, ENTRIES, [])
+    assert state_file.read(file).rows == ROWS
 
 
 @pytest.mark.parametrize(
