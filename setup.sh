@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what this project needs on a Debian machine (12 or later): Debian packages, and Python packages
+# Installs what this project needs on a Debian 12 machine: Debian packages, and Python packages
 # into .venv. Says what it does, does only what is missing, starts and enables no service.
 set -eu
 cd "$(dirname "$0")"

@@ -43,6 +43,24 @@ def test_it_installs_as_the_unit_says() -> None:
     assert [line for line in TYPED if line in told] == told
 
 
+def test_the_schema_is_installed_where_the_example_names_it() -> None:
+    installed = dict(line.split()[-2:] for line in TYPED if line.startswith("install "))
+    example = "etc/lvsd.yaml"
+    schema = (ROOT / example).read_text().splitlines()[0].partition("$schema=")[2]
+    assert installed[f"etc/{schema}"] == str(Path(installed[example]).with_name(schema))
+
+
+def test_its_comparison_is_shown_on_a_real_kernel() -> None:
+    rows = [line.strip("|").split("|") for line in README.splitlines() if line.startswith("| ")]
+    shown_by = [re.findall(r"`(.+?)`", cells[-1]) for cells in rows if len(cells) == 5][1:]
+    assert len(shown_by) >= 10
+    assert all(shown_by)
+    assert {Path(path).parts[:2] for paths in shown_by for path in paths} <= {
+        ("tests", "lab"),
+        ("tests", "systemd"),
+    }
+
+
 def test_what_it_points_to_is_there() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", README)
     paths = re.findall(r"`((?:tests|etc|docs|systemd)/[\w./-]+)`", README)
