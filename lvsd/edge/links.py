@@ -49,11 +49,17 @@ class Links:
     """Follows this host's interfaces, addresses and routes. It only reads, which needs no rights.
 
     `on_address` is told of each address that is there at the start, comes or goes. Until `start`, and where
-    that fails, nothing is impeded. Only the main routing table is looked at.
+    that fails, nothing is impeded. Only the main routing table is looked at. `on_end` is given the task that
+    `start` has begun when it ends: by `close`, or by an error in lvsd, after which nothing is followed.
     """
 
-    def __init__(self, on_address: Callable[[AddressChange], None] | None = None) -> None:
+    def __init__(
+        self,
+        on_address: Callable[[AddressChange], None] | None = None,
+        on_end: Callable[[asyncio.Task[None]], object] | None = None,
+    ) -> None:
         self._on_address = on_address
+        self._on_end = on_end
         self._interfaces = Interfaces()
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
@@ -74,13 +80,14 @@ class Links:
         await asyncio.wait((started, self._task), return_when=asyncio.FIRST_COMPLETED)
         if self._task.done():
             self._task.result()
+        elif self._on_end is not None:
+            self._task.add_done_callback(self._on_end)
 
     async def close(self) -> None:
-        """Follow no more. What was last known stays."""
+        """Follow no more. What was last known stays; how it ended, `start` or `on_end` has told."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError, KernelError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def impeded(self, address: Address, since: Seconds) -> str | None:
         """Return why the director could not reach `address` at some time after `since`, or None.

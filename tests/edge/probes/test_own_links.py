@@ -223,3 +223,24 @@ async def test_where_netlink_fails_nothing_is_impeded(monkeypatch: pytest.Monkey
     assert links.impeded(LOOPBACK, 0.0) is None
     assert links.state("eth0") is LinkState.MISSING
     await links.close()
+
+
+@pytest.mark.usefixtures("own_network")
+async def test_an_error_in_what_follows_is_told_once_and_not_by_close() -> None:
+    def stumble(change: AddressChange) -> None:
+        if change.added and change.address == Address.parse("192.168.0.101"):
+            raise KeyError(change.interface)
+
+    ended: list[asyncio.Task[None]] = []
+    async with Links(stumble, ended.append):
+        ip("address add 192.168.0.101/24 dev lo")
+        await eventually(lambda: bool(ended))
+    assert [type(task.exception()) for task in ended] == [KeyError]
+
+
+@pytest.mark.usefixtures("own_network")
+async def test_close_ends_it_without_an_error() -> None:
+    ended: list[asyncio.Task[None]] = []
+    async with Links(on_end=ended.append):
+        assert ended == []
+    assert [task.cancelled() for task in ended] == [True]
