@@ -278,9 +278,11 @@ def test_the_journal_has_priorities_and_only_a_loss_is_a_warning() -> None:
 
 def test_the_status_out_of_the_journal_is_the_kernels_table() -> None:
     assert _weights_told() == table()
+    moment = last_moment()
     run("systemctl", "stop", "web@rs2")
     until(lambda: table() == {WWW: {(RS1, 80): 1}})
     until(lambda: _weights_told() == table())
+    assert _weights_told("--at", moment) == BOTH_UP
     text = status()
     assert "TCP  192.168.0.101:80 rr\n  -> 192.168.0.3:80 " in text
     assert re.search(r"www +192\.168\.0\.4:80 +down +no row +connection refused", text)
