@@ -66,6 +66,7 @@ METHODS = ("GET", "HEAD", "OPTIONS")
 
 Text = Annotated[str, Reads(str, _TEXT)]
 Line = Annotated[str, Reads(values.line, _TEXT)]
+DirectorName = Annotated[str, Reads(values.director_name, {**_TEXT, "maxLength": values.LONGEST_NAME})]
 Expression = Annotated[str, Reads(values.expression, _TEXT)]
 Interval = Annotated[Seconds, _duration(0.01, DAY)]
 """Between two probes of a real server: below 10 ms they would cost more than what they watch."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from lvsd.config.model import Initial, Level, LogFormat, OnFailure, OnStop
 from lvsd.config.scalars import (
     Count,
+    DirectorName,
     EndpointText,
     Engine,
     Expression,
@@ -76,7 +77,9 @@ class AddressShape(Shape):
 class DirectorShape(Shape):
     """The director itself."""
 
-    name: Line = Field("", description="what the log calls this director; default: the host's name")
+    name: DirectorName = Field(
+        "", description="what the log calls this director, in 255 letters at most; default: the host's name"
+    )
     addresses: list[AddressShape] = Field([], description="VIPs of a director without a partner")
 
 

@@ -15,6 +15,7 @@ T = TypeVar("T")
 MAX_PORT = 65535
 MAX_MARK = 2**32 - 1
 MAX_COUNT = 100
+LONGEST_NAME = 255
 LONGEST_INTERFACE = 15
 """The kernel's IFNAMSIZ, less the closing zero; labels have the same."""
 
@@ -264,6 +265,14 @@ def line(text: str) -> str:
     """Return `text` where it is one line without control characters."""
     if _NOT_IN_A_LINE.search(text):
         message = "must be one line without control characters"
+        raise ValueError(message)
+    return text
+
+
+def director_name(text: str) -> str:
+    """Return `text` where a director can be called that: it stands in log lines, which have an end."""
+    if len(line(text)) > LONGEST_NAME:
+        message = f"must have at most {LONGEST_NAME} letters, not {len(text):,}"
         raise ValueError(message)
     return text
 

@@ -391,3 +391,18 @@ def test_thousands_of_notes_are_cut(loads: Loads) -> None:
     )
     _, notes = loads(f"virtual_services:\n{lines}")
     assert len(notes) == MOST_NOTES
+
+
+def test_a_directors_name_of_255_letters_is_the_longest(loads: Loads) -> None:
+    text = "director: {{name: {}}}\nvirtual_services: {{}}\n"
+    config, _ = loads(text.format("ä" * 255))
+    assert config.settings.director == "ä" * 255
+    with pytest.raises(ConfigError) as caught:
+        loads(text.format("v" * 200_000))
+    assert str(caught.value) == "lvsd.yaml:1:18: director.name: must have at most 255 letters, not 200,000"
+
+
+def test_link_local_addresses_of_ipv4_need_no_interface(loads: Loads) -> None:
+    text = "virtual_services: {a: {address: '169.254.0.1:80', real_servers: [169.254.0.2]}}\n"
+    config, _ = loads(text)
+    assert config.services[0].real_servers[0].host.address == Address.parse("169.254.0.2")
