@@ -83,7 +83,7 @@ class CheckBuilder:
         if shape.bind is None:
             return None
         try:
-            return self.lookup.host(shape.bind).address
+            return self.lookup.routable(shape.bind).address
         except ValueError as problem:
             self.findings.mistake((*path, "bind"), str(problem))
             return None

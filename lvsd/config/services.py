@@ -129,7 +129,7 @@ class ServiceBuilder:
     ) -> RealServer | None:
         written, weight = endpoint_of(item)
         try:
-            host = self.lookup.host(written, inherited.version)
+            host = self.lookup.routable(written, inherited.version)
             port = self.lookup.port(written.port, inherited.protocol) if written.port else inherited.port
         except ValueError as problem:
             self.findings.mistake(path if item is written else (*path, "address"), str(problem))

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from lvsd.config.model import Config, Note
 
 HOSTS = {f"rs{number}": Address.parse(f"192.168.0.{number + 2}") for number in range(1, 6)}
-HOSTS6 = {"rs3": Address.parse("2001:db8::5"), "six": Address.parse("2001:db8::6")}
+HOSTS6 = {
+    "rs3": Address.parse("2001:db8::5"),
+    "six": Address.parse("2001:db8::6"),
+    "far": Address.parse("fe80::3"),
+}
 PORTS = {"www": 80, "http": 80, "telnet": 23, "domain": 53, "ssh": 22, "smtp": 25, "sip": 5060}
 
 
