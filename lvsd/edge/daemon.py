@@ -95,6 +95,7 @@ class Daemon:
         self._timer: asyncio.TimerHandle | None = None
         self._verdicts_changed = True
         self._rejected = False
+        self._began_at = _began_at()  # now: the probes may leave no descriptor for it
 
     async def run(self) -> None:
         """Run until told to stop; raise what goes wrong in lvsd itself, so that it is restarted."""
@@ -300,7 +301,7 @@ class Daemon:
 
     def _ready(self) -> DirectorReady:
         ledger = self._director.ledger
-        since_start = time.clock_gettime(time.CLOCK_BOOTTIME) - _began_at()
+        since_start = time.clock_gettime(time.CLOCK_BOOTTIME) - self._began_at
         return DirectorReady(
             services=len(ledger.actual),
             servers=sum(len(rows.servers) for rows in ledger.actual.values()),
