@@ -51,7 +51,7 @@ format: setup  ## lay the code out
 	.venv/bin/ruff format .
 
 bench: setup  ## measure, beside keepalived and ipvsadm in the same run
-	$(LAB) --timeout 1500 -- $(PYTHON) -m bench
+	$(LAB) --timeout 3000 -- $(PYTHON) -m bench
 
 docs: setup  ## make what is generated in docs/ and etc/ anew
 	$(PYTHON) -m lvsd.events_doc >docs/events.md
