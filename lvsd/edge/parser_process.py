@@ -34,6 +34,8 @@ STAYS: Final[Seconds] = 60.0
 LONGEST_PATH: Final = 4096
 STDIN, STDOUT = 0, 1
 STATUS: Final = struct.Struct("i")
+FOR_THE_DAEMON: Final = [signal.SIGHUP, signal.SIGUSR1]
+"""What the process never takes, from its first moment on, if it comes to all processes of the unit."""
 
 
 class ParserProcess:
@@ -53,18 +55,30 @@ class ParserProcess:
                 self.control.close()
                 raise
         self.control.settimeout(0)
-        self.ask(path)
+        try:
+            self.ask(path)
+        except OSError:
+            self._kill()
+            raise
 
     def ask(self, path: str) -> None:
-        """Ask for the file at `path`; where the process has ended, the answer is empty."""
-        self.answer, theirs = socket.socketpair()
-        self.answer.settimeout(0)
-        with theirs, suppress(ConnectionError):
-            socket.send_fds(self.control, [os.fsencode(path)], [theirs.fileno()])
+        """Ask for the file at `path`; where the process has ended, the answer is empty. May raise OSError."""
+        answer, theirs = socket.socketpair()
+        try:
+            with theirs, suppress(ConnectionError):
+                socket.send_fds(self.control, [os.fsencode(path)], [theirs.fileno()])
+        except OSError:
+            answer.close()
+            raise
+        answer.settimeout(0)
+        self.answer = answer
 
     def end(self) -> int:
         """End the process and its child; return the exit status, or minus the signal that ended it."""
         self.answer.close()
+        return self._kill()
+
+    def _kill(self) -> int:
         self.control.close()
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -87,16 +101,13 @@ def _spawn(control: int, command: list[str]) -> int:
             (os.POSIX_SPAWN_OPEN, STDOUT, os.devnull, os.O_WRONLY, 0),
         ],
         setsid=True,
+        setsigmask=FOR_THE_DAEMON,
+        setsigdef=[signal.SIGCHLD],  # ignored, it would leave no status of a child
     )
 
 
 def main() -> None:
     """Parse whatever is asked for on standard input, until nobody asks any more. This is the process."""
-    for number in (
-        signal.SIGHUP,
-        signal.SIGUSR1,
-    ):  # meant for the daemon, if they come to all of its processes
-        signal.signal(number, signal.SIG_IGN)
     gc.disable()  # the children end before garbage matters
     import lvsd.config.load  # noqa: F401, PLC0415 - for the children
 

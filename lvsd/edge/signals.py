@@ -15,9 +15,13 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def hold_back() -> None:
-    """Let a reload or a snapshot that is asked for before lvsd can listen pass by, and not end it."""
+    """Let a reload or a snapshot that is asked for before lvsd can listen pass by, and not end it.
+
+    What a supervisor has made of SIGCHLD is undone: where that is ignored, no process can be waited for.
+    """
     for number in (signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 class Signals:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -255,6 +258,48 @@ async def test_signals_for_the_daemon_do_not_end_the_process(valid: Path) -> Non
         os.kill(process, number)
     assert pid_of(parser, await parser.load(str(valid))) == process
     parser.close()
+
+
+def test_signals_for_the_daemon_do_not_end_a_process_that_only_begins() -> None:
+    process = ParserProcess("f", ["/bin/sleep", "60"])
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        os.kill(process.pid, number)
+    assert process.end() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("fails", ["socketpair", "send_fds"])
+def test_a_process_that_cannot_be_asked_is_ended(monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    pids: list[int] = []
+    spawn, socketpair = parser_process._spawn, socket.socketpair  # noqa: SLF001 - to know which process it is
+
+    def run_out(*_arguments: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def spawn_and_run_out(control: int, command: list[str]) -> int:
+        pids.append(spawn(control, command))
+        monkeypatch.setattr(socket, fails, run_out)
+        return pids[0]
+
+    monkeypatch.setattr(parser_process, "_spawn", spawn_and_run_out)
+    with pytest.raises(OSError, match="Too many open files"):
+        ParserProcess("f")
+    monkeypatch.setattr(socket, "socketpair", socketpair)
+    assert [exists(pid) for pid in pids] == [False]
+
+
+def test_a_supervisor_that_ignores_sigchld_is_no_trouble(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+        "os.execv(sys.executable, [sys.executable, '-m', 'lvsd', 'run', '-c', sys.argv[1]])"
+    )
+    ended = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code, "/missing.yaml"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "RUNTIME_DIRECTORY": str(tmp_path)},
+    )
+    assert (ended.stderr, ended.returncode) == ("/missing.yaml: does not exist\n", 1)
 
 
 async def test_a_file_that_takes_too_long_is_given_up(valid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
