@@ -46,6 +46,7 @@ configuration says `ipvs.on_stop: remove`. SIGUSR1 writes a snapshot of the stat
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; return its exit status: 0 success, 1 failure, 2 wrong usage."""
+    _replace_closed_streams()
     arguments = make_parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)
@@ -69,6 +70,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def _replace_closed_streams() -> None:
+    """Put /dev/null where a standard stream is closed, so that no file or socket gets its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the least number that is free
+            os.set_inheritable(descriptor, True)  # noqa: FBT003 - as a standard stream is
+            setattr(sys, name, os.fdopen(descriptor, mode))
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line, with all subcommands."""
     parser = argparse.ArgumentParser(
@@ -87,7 +97,9 @@ def make_parser() -> argparse.ArgumentParser:
     run.set_defaults(run=_run)
 
     check = _add(commands, "check", "validate a configuration", "Prints every mistake, with its place.")
-    check.add_argument("file", metavar="FILE", help="the configuration: lvsd's own YAML or an lvs.conf")
+    check.add_argument(
+        "file", metavar="FILE", type=_file, help="the configuration: lvsd's own YAML or an lvs.conf"
+    )
     check.set_defaults(run=_check)
 
     plan = _add(
@@ -109,7 +121,9 @@ def make_parser() -> argparse.ArgumentParser:
         "another director's configuration to lvsd's own",
         "Prints the YAML on standard output, and on standard error a note for each line without equivalent.",
     )
-    convert.add_argument("file", metavar="FILE", help="the other configuration: an lvs.conf of configure-lvs")
+    convert.add_argument(
+        "file", metavar="FILE", type=_file, help="the other configuration: an lvs.conf of configure-lvs"
+    )
     convert.set_defaults(run=_convert)
 
     schema = _add(commands, "schema", "the JSON Schema of the configuration, for editors")
@@ -146,7 +160,7 @@ def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "The log is the file that --log names, else the configuration's log.file, else the unit's journal.",
     )
     _add_config(status)
-    status.add_argument("--log", metavar="FILE", help="the log to read, - for standard input")
+    status.add_argument("--log", metavar="FILE", type=_file, help="the log to read, - for standard input")
     status.add_argument(
         "--at", metavar="TIME", type=_moment, help="as of then: 2026-11-22T03:12:00, with Z for UTC, or 03:12"
     )
@@ -160,6 +174,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
         "-c",
         "--config",
         metavar="FILE",
+        type=_file,
         default=DEFAULT_FILE,
         help=f"the configuration (default: {DEFAULT_FILE})",
     )
@@ -257,6 +272,14 @@ def _configured_log(config: str) -> str:
         )
         raise LvsdError(message)
     return file
+
+
+def _file(name: str) -> str:
+    """Return the name of a file, as it was given."""
+    if not name:
+        message = "the name of a file is missing: it is empty"
+        raise argparse.ArgumentTypeError(message)
+    return name
 
 
 def _moment(text: str) -> str:

@@ -109,11 +109,59 @@ def test_a_missing_file_is_a_failure_that_names_it(capsys: pytest.CaptureFixture
     assert "/missing/lvsd.yaml" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["check"], ["status", "--at", "yesterday"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["check"],
+        ["status", "--at", "yesterday"],
+        *(["lab", "run", "--timeout", time, "true"] for time in ("-1", "0", "nan", "inf", "1e300", "soon")),
+    ],
+)
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["check", ""], ["convert", ""], ["plan", "-c", ""], ["run", "-c", ""], ["status", "--log", ""]],
+)
+def test_an_empty_name_of_a_file_is_wrong_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "the name of a file is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("check {good} >&-", 0),
+        ("check {good} <&- >&- 2>&-", 0),
+        ("check /missing 2>&-", 1),
+        ("check >&- 2>&-", 2),
+        ("schema >&-", 0),
+        ("status --log - <&-", 1),
+        ("run -c /missing >&-", 1),
+        ("run -c /missing <&- >&- 2>&-", 1),
+    ],
+)
+def test_standard_streams_may_be_closed(good: str, command: str, status: int, tmp_path: Path) -> None:
+    ended = subprocess.run(  # noqa: S602 - a shell can close them
+        f"exec '{sys.executable}' -m lvsd {command.format(good=good)}",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "RUNTIME_DIRECTORY": str(tmp_path)},
+    )
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == status
 
 
 def test_schema_prints_json(capsys: pytest.CaptureFixture[str]) -> None:

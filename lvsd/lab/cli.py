@@ -9,6 +9,8 @@ import sys
 
 from lvsd.lab.kernel import LabError, run_in_kernel
 
+MOST_SECONDS = 7 * 24 * 3600
+
 EXAMPLES = """\
 examples:
   lvsd lab run -- ipvsadm -Ln                   one command, as root, on a kernel with IPVS
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run = actions.add_parser("run", help="run a command on a kernel with IPVS")
     run.add_argument("--systemd", action="store_true", help="with a real systemd as process 1")
     run.add_argument(
-        "--timeout", type=float, default=600.0, metavar="SECONDS", help="kill all after (default: 600)"
+        "--timeout", type=_seconds, default=600.0, metavar="SECONDS", help="kill all after (default: 600)"
     )
     _add_memory(run)
     run.add_argument("argv", nargs="+", metavar="COMMAND", help="the command and its arguments, after `--`")
@@ -58,6 +60,18 @@ def main(arguments: argparse.Namespace) -> int:
     except LabError as error:
         sys.stderr.write(f"lvsd lab: {error}\n")
         return 1
+
+
+def _seconds(text: str) -> float:
+    """Return how many seconds a command may take."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= MOST_SECONDS:
+        message = f"must be a number of seconds above 0, at most {MOST_SECONDS}, not {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return seconds
 
 
 def _add_memory(parser: argparse.ArgumentParser) -> None:
