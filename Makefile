@@ -17,7 +17,7 @@ setup:  ## install Debian packages and .venv/
 	@./setup.sh
 
 demo: setup  ## the classic cluster on a real IPVS kernel, narrated step by step
-	@$(LAB) --timeout 120 -- $(PYTHON) -m lvsd.lab.demo
+	@$(LAB) --timeout 300 -- $(PYTHON) -m lvsd.lab.demo
 
 test: setup  ## all tests, in some ten minutes
 	@echo "four suites, up to $(JOBS) at a time; each one's output comes when it is over"

@@ -93,3 +93,10 @@ def read_until(terminal: int, text: str | None) -> str:
             assert text is None, said.decode()
             break
     return said.decode()
+
+
+def test_a_prompt_without_a_terminal_is_refused_and_says_what_to_do() -> None:
+    command = [sys.executable, "-m", "lvsd", "lab", "shell"]
+    ended = subprocess.run(command, capture_output=True, input="exit\n", text=True, check=False, timeout=60)  # noqa: S603
+    assert ended.returncode == 1
+    assert "lvsd lab run -- COMMAND" in ended.stderr

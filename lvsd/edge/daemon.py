@@ -82,7 +82,7 @@ class Daemon:
         self._director = Director(remembered.rows, loaded.settings.log.level)
         self._vips = Vips(remembered.addresses)
         self._memory = Memory(file, self._director, self._vips, self._report)
-        self._links = Links(on_address=lambda _: self._vip_keeper.look_again())
+        self._links = Links(on_address=lambda _: self._vip_keeper.look_again(), on_end=self._done)
         self._probes = Probes(self._links.impeded)
         self._prober = Prober(self._probes, self._probe_finished, self._report)
         self._table = TableKeeper(self._director, ipvs, self._feed, self._table_failed)

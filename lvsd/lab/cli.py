@@ -79,6 +79,9 @@ def _add_memory(parser: argparse.ArgumentParser) -> None:
 
 
 def _shell(host: str, memory: str) -> int:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        message = "a prompt needs a terminal; for commands there is `lvsd lab run -- COMMAND`"
+        raise LabError(message)
     size = shutil.get_terminal_size()
     environment = {**os.environ, "LINES": str(size.lines), "COLUMNS": str(size.columns)}
     return run_in_kernel(
