@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from lvsd.events import SnapshotBegin, SnapshotEnd
-from lvsd.telling import row_text
+from lvsd.events import SnapshotBegin
+from lvsd.telling import snapshot_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,10 +64,6 @@ class Snapshots:
                 self._report(line)
             if i % AT_ONCE == 0:
                 await asyncio.sleep(CROWDED_WAIT if self._log.is_crowded else 0)
-        addresses = [
-            {"address": str(held), "interface": held.interface, "label": held.label}
-            for held in self._vips.held.values()
-        ]
-        foreign = [row_text(row) for row in self._director.ledger.foreign]
-        self._report(SnapshotEnd(addresses=addresses, foreign=foreign))
+        for line in snapshot_end(self._vips.held.values(), self._director.ledger.foreign):
+            self._report(line)
         self._log.since_snapshot = 0
