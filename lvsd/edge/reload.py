@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext, suppress
-from functools import partial
-from threading import Thread
-from typing import TYPE_CHECKING, Final, TypeVar
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Final
 
 from lvsd.config.hostnames import names_of, with_addresses
 from lvsd.edge import garbage, names
+from lvsd.edge.aside import aside
 from lvsd.events import ConfigLoaded, NameChanged, NameFailed
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from lvsd.effects import Effect
     from lvsd.events import Event
     from lvsd.model import Address, Instant, Seconds
-
-T = TypeVar("T")
 
 RESOLVE_EVERY: Final[Seconds] = 60.0
 AT_ONCE: Final = 20
@@ -76,7 +73,7 @@ class Reloader:
         A reload does not wait for the look-up, which may take long.
         """
         services = list(self._director.services.values())
-        used, found = await _aside(lambda: _look_up(services))
+        used, found = await aside(lambda: _look_up(services), "names")
         async with self._turn:
             failing = used.keys() - found.keys()
             if failing - self._failing:
@@ -146,26 +143,3 @@ async def _breathe(i: int) -> None:
 def _look_up(services: Iterable[VirtualService]) -> tuple[dict[Name, Address], dict[Name, Address]]:
     used = names_of(services)
     return used, names.resolve(used)
-
-
-async def _aside(work: Callable[[], T]) -> T:
-    """Return what `work` does, in a thread for which nobody waits when lvsd stops."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def settle(settle_by: Callable[[], None]) -> None:
-        if not done.done():
-            settle_by()
-
-    def run() -> None:
-        try:
-            result = work()
-        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
-            settling = partial(done.set_exception, error)
-        else:
-            settling = partial(done.set_result, result)
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, settling)
-
-    Thread(target=run, daemon=True, name="names").start()
-    return await done

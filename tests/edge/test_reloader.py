@@ -175,13 +175,14 @@ async def test_a_reload_does_not_wait_for_a_look_up_that_hangs(
 
 HANGING = """
 import asyncio, socket, time
-from lvsd.edge import names, reload
+from lvsd.edge import names
+from lvsd.edge.aside import aside
 socket.getaddrinfo = lambda *_, **__: time.sleep(600)
 async def main():
     look = lambda: names.resolve([("rs1", 4), ("rs2", 4)])
     try:
         async with asyncio.timeout(0.1):
-            await reload._aside(look)
+            await aside(look, "names")
     except TimeoutError:
         print("stopped")
 asyncio.run(main())

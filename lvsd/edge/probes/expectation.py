@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from lvsd.config.expressions import compiled
+from lvsd.edge.aside import aside
 from lvsd.health.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -74,22 +73,9 @@ class Searches:
     async def _search_aside(self, search: Callable[[], bool]) -> bool:
         """Search in a thread, one at a time. It cannot be broken off, nor does it keep lvsd from stopping."""
         await self._turn.acquire()
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
-
-        def end(found: bool) -> None:  # noqa: FBT001
-            self._turn.release()
-            if not future.done():
-                future.set_result(found)
-
-        def work() -> None:
-            found = search()
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(end, found)
-
-        threading.Thread(target=work, name="search", daemon=True).start()
-        found: bool = await future
-        return found
+        found = aside(search, "search")
+        found.add_done_callback(lambda _: self._turn.release())
+        return await asyncio.shield(found)
 
 
 class _Answer:
