@@ -189,7 +189,8 @@ def _run(arguments: argparse.Namespace) -> int:
     begun = ParserProcess(arguments.config)  # parses while the rest is imported
     from lvsd.edge.run import run
 
-    return run(arguments.config, begun)
+    run(arguments.config, begun)
+    return 0
 
 
 def _check(arguments: argparse.Namespace) -> int:

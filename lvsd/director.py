@@ -54,18 +54,13 @@ class Director:
         self._former: dict[ServiceKey, dict[ServerKey, Carried | None]] = {}
         self._admitted: dict[str, set[ServerKey]] = {}
         self._held: set[ServiceKey] = set()
-        self._adopted = False
+        self.adopted = False
         self._impediments = Impediments()
 
     @property
     def next_timer(self) -> Seconds | None:
         """When `tick` is due (monotonic), None where nothing waits."""
         return self.ledger.retry_at
-
-    @property
-    def adopted(self) -> bool:
-        """Whether the table has been read, so that it can be changed."""
-        return self._adopted
 
     def hold(self, services: Iterable[VirtualService]) -> None:
         """Program nothing for these services, as they are now and as they will be, until `release`.
@@ -96,7 +91,7 @@ class Director:
         self._admit(service, carried)
         self.ledger.claim(service.key, service.name, hosts_of(service))
         change = "added" if before is None else "edited"
-        reports = self._tell_entered(service, change, known) if self._adopted else []
+        reports = self._tell_entered(service, change, known) if self.adopted else []
         probes = [Probe(target, self.roster.watched[target].due_at) for target in begun]
         reading = [ReadTable()] if self.ledger.needs_reading else []
         return [*map(Report, reports), *self._sweep(), *probes, *self._remember(), *reading]
@@ -144,7 +139,7 @@ class Director:
 
         The first time it is adopted, later what differs is told and mended.
         """
-        adopting = not self._adopted
+        adopting = not self.adopted
         if adopting:
             yield from self._adopt(table, now)
         for found in self.ledger.compare(table):
@@ -152,7 +147,7 @@ class Director:
             reports += telling.foreign(found.appeared, found.gone)
             yield [*map(Report, reports), *self._program(now)]
         if adopting:
-            self._adopted = True
+            self.adopted = True
             for key in self.ledger.owned:
                 self.ledger.mark(key, "config")
         reading = [ReadTable()] if self.ledger.needs_reading else []
@@ -239,7 +234,7 @@ class Director:
         )
 
     def _program(self, now: Instant) -> list[Effect]:
-        batch = self.ledger.next_batch(self.wanted, self._held, now) if self._adopted else None
+        batch = self.ledger.next_batch(self.wanted, self._held, now) if self.adopted else None
         return [*self._remember(), *([] if batch is None else [Program(batch)])]
 
     def _remember(self) -> list[Effect]:

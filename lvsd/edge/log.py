@@ -6,7 +6,6 @@ import logging
 import os
 import secrets
 import sys
-from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -136,8 +135,3 @@ def _console_line(*, colors: bool) -> Callable[[dict[str, Any]], bytes]:
         return f"{render(None, '', shown)}\n".encode()
 
     return line
-
-
-def wall_clock() -> Seconds:
-    """Return the wall clock, for lines that come from outside the daemon's loop."""
-    return time()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -14,29 +13,19 @@ from lvsd.edge.ipvs import Ipvs
 from lvsd.edge.log import Log
 from lvsd.edge.parser import Parser
 from lvsd.edge.signals import Signals
-from lvsd.errors import ConfigError, LvsdError
 
 if TYPE_CHECKING:
     from lvsd.config.frames import Loaded
     from lvsd.edge.parser_process import ParserProcess
 
 
-def run(path: str, begun: ParserProcess) -> int:
-    """Run the daemon in the foreground until it is told to stop; return its exit status.
+def run(path: str, begun: ParserProcess) -> None:
+    """Run the daemon in the foreground until it is told to stop; raise what ends it otherwise.
 
     `begun` is parsing the file at `path` already.
     """
     garbage.put_off()  # a start makes little of it, and much to look through for it
-    try:
-        asyncio.run(_run(path, begun))
-    except ConfigError as error:
-        for mistake in error.mistakes:
-            print(mistake, file=sys.stderr)  # noqa: T201
-    except LvsdError as error:
-        print(f"lvsd: {error}", file=sys.stderr)  # noqa: T201
-    else:
-        return 0
-    return 1
+    asyncio.run(_run(path, begun))
 
 
 async def _run(path: str, begun: ParserProcess) -> None:

@@ -89,14 +89,11 @@ class Roster:
     def finding(self, member: Member) -> Finding | None:
         """Return what is known of `member`, None where it is no member. One never probed is always up."""
         source = self._sources.get(member.service, {}).get(member.key)
-        return self.watched[source].finding if isinstance(source, Target) else source
+        return None if source is None else self._found(source)
 
     def findings(self, name: str) -> dict[ServerKey, Finding]:
         """Return what is known of the real servers of the service `name`, in their order there."""
-        return {
-            key: self.watched[source].finding if isinstance(source, Target) else source
-            for key, source in self._sources.get(name, {}).items()
-        }
+        return {key: self._found(source) for key, source in self._sources.get(name, {}).items()}
 
     def carried(self, name: str) -> dict[ServerKey, Carried | None]:
         """Return what new targets for the service `name` would inherit, None where there was no probe."""
@@ -173,6 +170,9 @@ class Roster:
             return Watched(Finding(Health(), NO_VERDICT_YET, now.wall), due_at)
         # A reload does not put a probe off, however often it comes.
         return Watched(carried.finding, max(now.monotonic, min(due_at, carried.due_at)))
+
+    def _found(self, source: Target | Finding) -> Finding:
+        return self.watched[source].finding if isinstance(source, Target) else source
 
     def _count(self, name: str, sign: int) -> None:
         findings = self.findings(name).values()
