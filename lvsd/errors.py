@@ -59,5 +59,9 @@ class ConfigError(LvsdError):
         self.mistakes = tuple(mistakes)
 
 
+class PacketError(LvsdError):
+    """A peer's packet cannot be used; the text says why, in words that follow its name."""
+
+
 class KernelError(LvsdError):
     """The host's kernel or the rights on it do not allow what lvsd needs."""

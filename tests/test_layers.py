@@ -23,6 +23,7 @@ LAYERS = [
     {"lvsd.config"},
     {"lvsd.health"},
     {"lvsd.ipvs"},
+    {"lvsd.vrrp"},
     {"lvsd.effects", "lvsd.telling", "lvsd.adoption", "lvsd.vips", "lvsd.director", "lvsd.status_text"},
     {"lvsd.edge", "lvsd.lab", "lvsd.cli", "lvsd.__main__"},
 ]

@@ -151,6 +151,101 @@ class DirectorAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class Command:
+    """A program and its arguments, run without a shell. `user` empty means lvsd's own choice."""
+
+    argv: tuple[str, ...]
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedInterface:
+    """An interface that must be up. While it is not, the priority falls by `weight`; 0 means fault."""
+
+    name: str
+    weight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedService:
+    """A virtual service that must have a real server; `weight` as for an interface."""
+
+    name: str
+    weight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedCommand:
+    """A command that must end with status 0; `weight` as for an interface."""
+
+    name: str
+    command: Command
+    interval: Seconds
+    timeout: Seconds
+    rise: int
+    fall: int
+    weight: int = 0
+
+
+Tracked: TypeAlias = TrackedInterface | TrackedService | TrackedCommand
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Commands that are run when a VRRP instance enters a state; `any` is run for every state."""
+
+    any: Command | None = None
+    master: Command | None = None
+    backup: Command | None = None
+    fault: Command | None = None
+    stop: Command | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VrrpInstance:
+    """A virtual router as configured (RFC 9568, 6.1): the VIPs that go from director to director together.
+
+    `version` is VRRP's, `family` the IP version of its packets and of `addresses`, which are advertised;
+    `excluded` are not. Without `peers` it speaks by multicast. `source` None means the interface's own.
+    """
+
+    name: str
+    interface: str
+    vrid: int
+    version: int
+    family: int
+    priority: int
+    interval: Seconds
+    password: str = ""
+    preempt: bool = True
+    preempt_delay: Seconds = 0.0
+    addresses: tuple[DirectorAddress, ...]
+    excluded: tuple[DirectorAddress, ...] = ()
+    peers: tuple[Address, ...] = ()
+    source: Address | None = None
+    sync_group: str = ""
+    virtual_mac: bool = False
+    track: tuple[Tracked, ...] = ()
+    notify: Notify = Notify()
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSettings:
+    """The kernel's synchronisation of IPVS connections between two directors (ipvsadm(8), --start-daemon).
+
+    `instance` is the VRRP instance whose role decides. None leaves a setting to the kernel.
+    """
+
+    interface: str
+    instance: str
+    id: int = 0
+    group: Address | None = None
+    port: int | None = None
+    ttl: int | None = None
+    mtu: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """Where the log goes; `file` empty means standard output."""
 
@@ -165,6 +260,7 @@ class IpvsSettings:
 
     reconcile: Seconds
     on_stop: OnStop
+    sync: SyncSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +271,7 @@ class Settings:
     addresses: tuple[DirectorAddress, ...]
     log: LogSettings
     ipvs: IpvsSettings
+    vrrp: tuple[VrrpInstance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
