@@ -379,7 +379,7 @@ class ForeignDisappeared(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressAdded(Event):
-    """A VIP is on an interface of this director. `cause` is `adopted`, `config` or `mended`."""
+    """A VIP is on an interface of this director. `cause` is `adopted`, `config`, `mended` or `vrrp`."""
 
     name: ClassVar[str] = "address.added"
     address: str
@@ -390,7 +390,7 @@ class AddressAdded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressRemoved(Event):
-    """A VIP is no longer on an interface of this director. `cause` is `config`, `stop` or `drift`."""
+    """A VIP is no longer on an interface of this director. `cause` is `config`, `stop`, `vrrp` or `drift`."""
 
     name: ClassVar[str] = "address.removed"
     address: str
@@ -411,6 +411,132 @@ class AddressRefused(_Worded, _Error):
     advice: ClassVar[str] = "`reason` is the kernel's: is the interface there, and is its name right?"
     address: str
     interface: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressContested(_Warning):
+    """Another host on the LAN answers for a VIP that this director holds: `mac` is its hardware address.
+
+    Said when it begins, and every minute while it lasts.
+    """
+
+    name: ClassVar[str] = "address.contested"
+    advice: ClassVar[str] = (
+        "Find the host by its MAC: a real server that answers ARP for the VIP (set arp_ignore=1 and "
+        "arp_announce=2 there), or a director that did not let go of it."
+    )
+    address: str
+    interface: str
+    mac: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VrrpChanged(_Worded, Event):
+    """A VRRP instance went from one state to another: initialize, backup, master, fault.
+
+    `master` is the address of the director that holds the VIPs as far as is known, empty where none is;
+    `addresses` are the instance's VIPs.
+    """
+
+    name: ClassVar[str] = "vrrp.changed"
+    advice: ClassVar[str] = "For `fault`: `reason` says what this director lacks."
+    instance: str
+    old: str
+    new: str
+    reason: str
+    priority: int
+    master: str
+    addresses: list[str]
+
+    @property
+    def level(self) -> Level:
+        """Warning for a fault, else info."""
+        return Level.WARNING if self.new == "fault" else Level.INFO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VrrpTracked(_Worded, Event):
+    """Something that a VRRP instance tracks failed or is well again; `priority` is the instance's now."""
+
+    name: ClassVar[str] = "vrrp.tracked"
+    instance: str
+    tracked: str
+    well: bool
+    reason: str
+    priority: int
+
+    @property
+    def level(self) -> Level:
+        """Warning when it failed, else info."""
+        return Level.INFO if self.well else Level.WARNING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VrrpWaiting(_Worded, Event):
+    """A VRRP instance does not take part yet, for `reason`; it does as soon as that is over."""
+
+    name: ClassVar[str] = "vrrp.waiting"
+    instance: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VrrpContested(_Warning):
+    """Two directors are master of one VRRP instance: this one, and `peer` with its `priority`.
+
+    `yields` says which of them the rules make give way: `peer` or `self`. Said when it begins, and every
+    minute while it lasts.
+    """
+
+    name: ClassVar[str] = "vrrp.contested"
+    advice: ClassVar[str] = "The directors did not hear each other: look at the network and at firewalls."
+    instance: str
+    peer: str
+    priority: int
+    yields: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VrrpRejected(_Worded, _Warning):
+    """VRRP packets that cannot be used came on `interface`, and changed nothing. `source` sent the last one.
+
+    `instance` is empty where none can be told. At most one line a minute for each instance and kind of
+    trouble; `count` is of all since the line before.
+    """
+
+    name: ClassVar[str] = "vrrp.rejected"
+    advice: ClassVar[str] = "`reason` says what differs: make both directors' settings the same."
+    instance: str
+    interface: str
+    source: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VrrpDiffers(_Worded, _Warning):
+    """A peer's advertisements are heeded, but say something else than this director's settings.
+
+    At most one line a minute for each peer and kind of difference.
+    """
+
+    name: ClassVar[str] = "vrrp.differs"
+    advice: ClassVar[str] = "Make both directors' settings the same."
+    instance: str
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VrrpUnsent(_Worded, _Error):
+    """Advertisements could not be sent, for `reason`; said once, until one can be sent again."""
+
+    name: ClassVar[str] = "vrrp.unsent"
+    advice: ClassVar[str] = (
+        "Look at the interface, at the firewall's OUTPUT chain and at lvsd's rights (CAP_NET_RAW)."
+    )
+    instance: str
     reason: str
 
 
@@ -473,6 +599,20 @@ class SnapshotService(Event):
     forward: str
     row: dict[str, Any] | None
     real_servers: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotVrrp(Event):
+    """One VRRP instance as it is now; `since` is when it entered its `state`."""
+
+    name: ClassVar[str] = "snapshot.vrrp"
+    instance: str
+    state: str
+    reason: str
+    priority: int
+    master: str
+    addresses: list[str]
+    since: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,8 +29,9 @@ info: a change; debug: a probe |
 
 The state is what the events add up to: `config.changed` says what is wanted, `health.changed` what is known
 of the real servers, `service.*` and `server.*` what is in the kernel's table, `address.*` which VIPs are
-held, `foreign.*` which rows are not lvsd's. A snapshot tells all of it anew. `lvsd status` folds the log in
-this way; it calls the log incomplete from a gap, or from the start of a run, to the end of the next snapshot.
+held, `vrrp.changed` how the VRRP instances are, `foreign.*` which rows are not lvsd's. A snapshot tells all
+of it anew. `lvsd status` folds the log in this way; it calls the log incomplete from a gap, or from the start
+of a run, to the end of the next snapshot.
 """
 
 _TYPES = {
@@ -39,6 +40,7 @@ _TYPES = {
     "int": "number",
     "int | None": "number or null",
     "float": "number",
+    "bool": "true or false",
     "list[str]": "list of texts",
     "list[dict[str, str]]": "list of objects",
     "dict[str, Any] | None": "object or null",
@@ -50,7 +52,7 @@ _MEANINGS = {
     "address": "the virtual service's address and port, or `fwmark 7`",
     "addresses": "the VIPs held, each with `address`, `interface`, `label`",
     "cause": "why: `adopted` (found and taken over), `config`, `health`, `drift` (somebody else did it), \
-`mended` (after drift), `retried` (after a refusal), `stop`",
+`mended` (after drift), `retried` (after a refusal), `stop`, `vrrp` (an election)",
     "change": "`added`, `edited` or `removed`",
     "config": "the configuration file",
     "count": "how many",
@@ -66,9 +68,12 @@ _MEANINGS = {
     "forward": "the forwarding: `dr`, `nat` or `tun`",
     "host": "the host's name as it is configured",
     "hosts": "the names, as many as have room",
+    "instance": "the VRRP instance's name in the configuration",
     "interface": "the interface",
     "label": "the address's label, may be empty",
     "logger": "which part of which library",
+    "mac": "the hardware address of the other host",
+    "master": "the address of the director that is master as far as is known, may be empty",
     "message": "what it said",
     "mistakes": "the mistakes, each with file, line, column and path, as many as have room",
     "netmask": "how much of a client's address counts for persistence, as a prefix length",
@@ -77,8 +82,10 @@ _MEANINGS = {
     "old": "as it was",
     "part": "0, and counting up where it takes more than one line",
     "parts": "how many lines it takes",
+    "peer": "the address that the other director's advertisements come from",
     "persistence": "its time-out in seconds, null where none is set",
     "pid": "the process",
+    "priority": "the priority",
     "probes": "how many",
     "protocol": "`tcp`, `udp`, `sctp`, or `fwm` for a firewall mark",
     "real_servers": "by address and port, see above",
@@ -94,14 +101,22 @@ _MEANINGS = {
     "service": "the virtual service's name in the configuration",
     "services": "virtual services",
     "since": "when it became so, as `ts`",
+    "source": "where the last of them came from",
+    "state": "`initialize`, `backup`, `master` or `fault`",
+    "tracked": "the interface, command or virtual service",
     "version": "lvsd's version",
     "weight": "the row's weight",
+    "well": "whether it is well",
+    "yields": "`peer` or `self`",
 }
 
 _OTHERWISE = {
     ("address.added", "address"): "the VIP with its prefix",
     ("address.removed", "address"): "the VIP with its prefix",
     ("address.refused", "address"): "the VIP with its prefix",
+    ("address.contested", "address"): "the VIP with its prefix",
+    ("vrrp.changed", "addresses"): "its VIPs, with their prefixes",
+    ("snapshot.vrrp", "addresses"): "its VIPs, with their prefixes",
     ("change.refused", "change"): "what ipvsadm would be told to do the same",
     ("probe.failed", "count"): "which failure in a row it is, 0 where the server is down already",
     ("probes.late", "seconds"): "how long after it was due the first of them began",

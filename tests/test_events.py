@@ -32,6 +32,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "str | None": st.none() | TEXT,
     "int": st.integers(-(2**53), 2**53),
     "int | None": st.none() | st.integers(0, 2**31),
+    "bool": st.booleans(),
     "float": st.floats(allow_nan=False, allow_infinity=False),
     "list[str]": st.lists(TEXT, max_size=4),
     "list[dict[str, str]]": st.lists(st.dictionaries(TEXT, TEXT, max_size=3), max_size=3),
