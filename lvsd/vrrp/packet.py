@@ -41,7 +41,9 @@ class Advertisement:
     """What a master says. `source` is where it came from.
 
     `covers_addresses` tells that the checksum of version 3 over IPv4 has a pseudo-header in it, as RFC 5798
-    and keepalived have it; RFC 9568, 5.2.8 has none, nor has version 2. `password` is version 2's.
+    and keepalived have it; RFC 9568, 5.2.8 has none. It is always true of IPv6, never of version 2.
+    `interval` is a whole number of centiseconds up to 40.95 s, in version 2 of seconds up to 255 s.
+    `password` is version 2's: up to 8 bytes, of which the last is not zero.
     """
 
     version: int
@@ -73,13 +75,33 @@ def encode(advertisement: Advertisement, destination: Address) -> bytes:
 def decode(payload: bytes, source: Address, destination: Address) -> Advertisement:
     """Return the advertisement in `payload`; raise PacketError with what is wrong with it.
 
-    What is checked is what RFC 9568, 7.1 and RFC 3768, 7.1 ask for, but the hop limit, which is not in it,
-    and what depends on the instance: its VRID, version, password and interval.
+    What is checked is what RFC 9568, 7.1 (with erratum 8301) and RFC 3768, 7.1 ask for, in their order, but
+    the hop limit, which is not in it, and what depends on the instance: its VRID, version, password, interval
+    and addresses. That IPv6 puts a link-local address first (RFC 9568, 5.2.9) is not asked for, since
+    keepalived need not.
     """
     if len(payload) < _HEADER.size:
         message = f"it has {len(payload)} bytes, less than the {_HEADER.size} of a header"
         raise PacketError(message)
     first, vrid, priority, count, rest, _ = _HEADER.unpack_from(payload)
+    version = _version(first, source)
+    end = _HEADER.size + count * len(source)
+    payload = _complete(payload, end + PASSWORD_LENGTH if version == _V2 else end, count)
+    covers_addresses = _verify(version, payload, source, destination)
+    return Advertisement(
+        version=version,
+        vrid=_nonzero(vrid, "virtual router id"),
+        priority=priority,
+        interval=_interval(version, rest),
+        addresses=_addresses(payload[_HEADER.size : end], _nonzero(count, "number of addresses")),
+        source=source,
+        password=_password(rest >> 8, payload[end:]) if version == _V2 else b"",
+        covers_addresses=covers_addresses,
+    )
+
+
+def _version(first: int, source: Address) -> int:
+    """Return the version in the first byte of an advertisement."""
     version, kind = first >> 4, first & 0xF
     if version not in {_V2, _V3}:
         message = f"it is of version {version}"
@@ -90,47 +112,46 @@ def decode(payload: bytes, source: Address, destination: Address) -> Advertiseme
     if kind != ADVERTISEMENT:
         message = f"it is of type {kind}, which is no advertisement"
         raise PacketError(message)
-    if vrid == 0:
-        message = "its virtual router id is 0"
+    return version
+
+
+def _complete(payload: bytes, length: int, count: int) -> bytes:
+    """Return the packet without what follows it, which is nobody's."""
+    if len(payload) < length:
+        message = f"it has {len(payload)} bytes, but with {count} addresses it takes {length}"
         raise PacketError(message)
-    length = len(source)
-    end = _HEADER.size + count * length
-    whole = end + PASSWORD_LENGTH if version == _V2 else end
-    if len(payload) < whole:
-        message = f"it has {len(payload)} bytes, but {count} addresses take {whole}"
+    return payload[:length]
+
+
+def _nonzero(value: int, what: str) -> int:
+    if value == 0:
+        message = f"its {what} is 0"
         raise PacketError(message)
-    if count == 0:
-        message = "it has no address"
-        raise PacketError(message)
-    payload = payload[:whole]  # what follows is Ethernet's padding, or nobody's
-    addresses = tuple(Address(payload[at : at + length]) for at in range(_HEADER.size, end, length))
-    return Advertisement(
-        version=version,
-        vrid=vrid,
-        priority=priority,
-        interval=_interval(version, rest),
-        addresses=addresses,
-        source=source,
-        password=_password(version, rest >> 8, payload[end:]),
-        covers_addresses=_verify(version, payload, source, destination),
-    )
+    return value
 
 
 def _interval(version: int, rest: int) -> Seconds:
-    seconds = float(rest & 0xFF) if version == _V2 else (rest & 0xFFF) * _CENTISECOND
-    if seconds == 0:
-        message = "its interval is 0"
-        raise PacketError(message)
-    return round(seconds, 2)
+    """Return the interval; the four bits before version 3's are reserved (RFC 9568, 5.2.6)."""
+    if version == _V2:
+        return float(_nonzero(rest & 0xFF, "interval"))
+    return round(_nonzero(rest & 0xFFF, "interval") * _CENTISECOND, 2)
 
 
-def _password(version: int, kind: int, authentication: bytes) -> bytes:
-    if version != _V2 or kind == NO_AUTHENTICATION:
+def _addresses(packed: bytes, count: int) -> tuple[Address, ...]:
+    length = len(packed) // count
+    return tuple(Address(packed[at : at + length]) for at in range(0, len(packed), length))
+
+
+def _password(kind: int, authentication: bytes) -> bytes:
+    if kind == NO_AUTHENTICATION:
         return b""
     if kind != SIMPLE_PASSWORD:
         message = f"its authentication is of type {kind}; lvsd knows none (0) and a password (1)"
         raise PacketError(message)
-    return authentication.rstrip(b"\0")
+    if not (password := authentication.rstrip(b"\0")):
+        message = "its password is empty"
+        raise PacketError(message)
+    return password
 
 
 def _verify(version: int, payload: bytes, source: Address, destination: Address) -> bool:
