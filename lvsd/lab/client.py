@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import itertools
 import os
 import re
 import socket
@@ -86,6 +87,12 @@ class HttpClient:
     def failures_between(self, begin: float, end: float) -> tuple[Request, ...]:
         """Return the failed requests that were started from `begin` to `end` (time.monotonic())."""
         return tuple(request for request in self.failures if begin <= request.started_at <= end)
+
+    def outage(self, begin: float, end: float) -> float:
+        """Return the longest time without an answer from `begin` to `end` (time.monotonic())."""
+        answered = (each.started_at + each.duration for each in self.requests if each.error is None)
+        moments = [begin, *sorted(at for at in answered if begin <= at <= end), end]
+        return max(later - earlier for earlier, later in itertools.pairwise(moments))
 
     def bodies(self) -> Counter[str]:
         """Return how often each body came: which server answered how many requests."""

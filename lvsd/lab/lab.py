@@ -32,7 +32,8 @@ class Lab:
         self.network = network
         self.hosts: Mapping[str, Machine] = {}
         self._directory = Path()
-        self._switch = Residence("switch")
+        self.switch = Residence("switch")
+        """Where the bridges are, and the other end of each cable: a place to listen to all of them."""
         self._stack = contextlib.AsyncExitStack()
         self._impaired: set[tuple[Residence, str]] = set()
 
@@ -51,39 +52,45 @@ class Lab:
 
     async def cut(self, name: str, interface: str = "eth0") -> None:
         """Pull a host's cable: both ends see the link go down."""
-        await self._switch.do(links.set_up, self._port(name, interface), up=False)
+        await self.switch.do(links.set_up, self._port(name, interface), up=False)
 
     async def mend(self, name: str, interface: str = "eth0") -> None:
         """Undo `cut`, `silence`, `deafen`, `mute` and `impair` on one of a host's interfaces."""
         port = self._port(name, interface)
-        await self._switch.do(links.set_up, port, up=True)
-        await self._switch.do(links.set_forwarding, port, forwards=True)
-        await self._relieve(self._switch, port)
-        await self._relieve(self.hosts[name].residence, interface)
+        await self.switch.do(links.set_up, port, up=True)
+        await self.switch.do(links.set_forwarding, port, forwards=True)
+        for sent in (False, True):
+            await self.relieve(name, interface, sent=sent)
 
     async def silence(self, name: str, interface: str = "eth0") -> None:
         """Let nothing pass between a host and the others, with the link up: a broken switch."""
-        await self._switch.do(links.set_forwarding, self._port(name, interface), forwards=False)
+        await self.switch.do(links.set_forwarding, self._port(name, interface), forwards=False)
 
     async def deafen(self, name: str, interface: str = "eth0") -> None:
         """Let nothing pass to a host; what it sends arrives."""
-        await self.impair(name, loss=1.0, interface=interface)
+        await self.impair(name, interface, loss=1.0)
 
     async def mute(self, name: str, interface: str = "eth0") -> None:
         """Let nothing pass from a host; what is sent to it arrives."""
-        await self._impair(self.hosts[name].residence, interface, loss=1.0)
+        await self.impair(name, interface, sent=True, loss=1.0)
 
     async def impair(
-        self,
-        name: str,
-        *,
-        loss: float = 0.0,
-        delay: float = 0.0,
-        jitter: float = 0.0,
-        interface: str = "eth0",
+        self, name: str, interface: str = "eth0", *, sent: bool = False, **impairment: float
     ) -> None:
-        """Lose a share (0 to 1) of what is sent to a host, and delay it by seconds, plus or minus jitter."""
-        await self._impair(self._switch, self._port(name, interface), loss, delay, jitter)
+        """Impair what is sent to a host, or with `sent` what it sends: see `links.Impairment`.
+
+        The last call for that way counts; the other way stays as it is.
+        """
+        place, at = self._sender(name, interface, sent=sent)
+        await place.do(links.impair, at, links.Impairment(**impairment))
+        self._impaired.add((place, at))
+
+    async def relieve(self, name: str, interface: str = "eth0", *, sent: bool = False) -> None:
+        """Undo `impair` for one way."""
+        place, at = self._sender(name, interface, sent=sent)
+        if (place, at) in self._impaired:
+            self._impaired.remove((place, at))
+            await place.do(links.relieve, at)
 
     def report(self) -> str:
         """Return what every host's logs say and its IPVS table, for a failed test."""
@@ -92,19 +99,19 @@ class Lab:
 
     async def _build(self, stack: contextlib.AsyncExitStack) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="lvsd-lab-", dir="/run"))
-        self._switch = Residence(self._directory.name)
+        self.switch = Residence(self._directory.name)
         stack.callback(shutil.rmtree, self._directory, ignore_errors=True)
         self._directory.chmod(0o755)
         etc_hosts = self._directory / "hosts"
         etc_hosts.write_text(self.network.etc_hosts())
         self.hosts = {host.name: Machine(host, self._directory / host.name) for host in self.network.hosts}
         residences = [machine.residence for machine in self.hosts.values()]
-        for residence in (*residences, self._switch):
+        for residence in (*residences, self.switch):
             stack.callback(residence.leave)
         stack.callback(_kill_residents, residences)
         for machine in self.hosts.values():
             await machine.boot(etc_hosts)
-        await self._switch.enter()  # last, so that it can see the names of the hosts' networks
+        await self.switch.enter()  # last, so that it can see the names of the hosts' networks
         await self._connect()
         for machine in self.hosts.values():
             await machine.do(_plug_in, machine.host)
@@ -117,12 +124,12 @@ class Lab:
 
     async def _connect(self) -> None:
         for bridge in self.network.bridges:
-            await self._switch.do(links.add_bridge, bridge)
+            await self.switch.do(links.add_bridge, bridge)
         for name, machine in self.hosts.items():
             for card in machine.host.cards():
                 port = self._port(name, card.name)
                 there = machine.residence.thread_id
-                await self._switch.do(links.add_cable, port, card.bridge, card.name, there)
+                await self.switch.do(links.add_cable, port, card.bridge, card.name, there)
 
     def _port(self, name: str, interface: str) -> str:
         """Return the name of the switch's end of a cable: at most 15 letters."""
@@ -130,16 +137,11 @@ class Lab:
         cards = [card.name for card in host.cards()]
         return f"p{self.network.hosts.index(host)}-{cards.index(interface)}"
 
-    async def _impair(
-        self, place: Residence, interface: str, loss: float, delay: float = 0.0, jitter: float = 0.0
-    ) -> None:
-        await place.do(links.impair, interface, loss=loss, delay=delay, jitter=jitter)
-        self._impaired.add((place, interface))
-
-    async def _relieve(self, place: Residence, interface: str) -> None:
-        if (place, interface) in self._impaired:
-            self._impaired.remove((place, interface))
-            await place.do(links.relieve, interface)
+    def _sender(self, name: str, interface: str, *, sent: bool) -> tuple[Residence, str]:
+        """Return the end of a cable where netem has what the host sends, or what is sent to it."""
+        if sent:
+            return self.hosts[name].residence, interface
+        return self.switch, self._port(name, interface)
 
 
 def _plug_in(host: Host) -> None:

@@ -29,6 +29,26 @@ class InterfaceAddress:
     label: str
 
 
+@dataclass(frozen=True, slots=True)
+class Impairment:
+    """What becomes of packets that are sent over an interface: `loss`, `duplicate` and `reorder` are shares.
+
+    All wait for `delay` seconds, plus or minus `jitter`, but those to `reorder`, which pass at once and so
+    overtake the others; without a delay there is nobody to overtake.
+    """
+
+    loss: float = 0.0
+    delay: float = 0.0
+    jitter: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.reorder and not self.delay:
+            message = "packets are reordered by a delay that some are spared: there is none"
+            raise ValueError(message)
+
+
 def add_bridge(name: str) -> None:
     """Make a bridge without spanning tree, up."""
     _ask(_NEWLINK, _link(up=True) + _text(_IFLA_IFNAME, name) + _kind("bridge"), _CREATE)
@@ -78,11 +98,14 @@ def add_gateway(gateway: str) -> None:
     _ask(_NEWROUTE, request + _attribute(_RTA_GATEWAY, it.packed), _CREATE)
 
 
-def impair(interface: str, *, loss: float, delay: float, jitter: float) -> None:
-    """Lose a share of what is sent over the interface, and delay it by seconds; the last call counts."""
-    options = _NETEM.pack(0, _QUEUED_PACKETS, min(int(loss * 2**32), 2**32 - 1), 0, 0, 0)
-    options += _attribute(_NETEM_LATENCY64, struct.pack("q", int(delay * 1e9)))
-    options += _attribute(_NETEM_JITTER64, struct.pack("q", int(jitter * 1e9)))
+def impair(interface: str, impairment: Impairment) -> None:
+    """Impair what is sent over the interface; the last call counts."""
+    loss, duplicate = _share(impairment.loss), _share(impairment.duplicate)
+    every = 1 if impairment.reorder else 0
+    options = _NETEM.pack(0, _QUEUED_PACKETS, loss, every, duplicate, 0)
+    options += _attribute(_NETEM_LATENCY64, struct.pack("q", int(impairment.delay * 1e9)))
+    options += _attribute(_NETEM_JITTER64, struct.pack("q", int(impairment.jitter * 1e9)))
+    options += _attribute(_NETEM_REORDER, struct.pack("II", _share(impairment.reorder), 0))
     request = _qdisc(interface) + _text(_TCA_KIND, "netem") + _attribute(_TCA_OPTIONS, options)
     _ask(_NEWQDISC, request, _CREATE_OR_REPLACE)
 
@@ -100,8 +123,35 @@ def addresses() -> tuple[InterfaceAddress, ...]:
     return tuple(address for address in found if address is not None)
 
 
+def open_notices() -> socket.socket:
+    """Return a non-blocking socket on which the kernel tells of addresses that come and go."""
+    link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    link.settimeout(0)
+    link.bind((0, _IPV4_ADDRESSES | _IPV6_ADDRESSES))
+    return link
+
+
+def read_notices(link: socket.socket) -> Iterator[tuple[bool, str]]:
+    """Yield what was told so far: whether an address has come or gone, and it with its prefix length."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            for kind, body in _messages(link.recv(1 << 17)):
+                if kind in {_NEWADDR, _DELADDR}:
+                    yield kind == _NEWADDR, _text_of(body)
+
+
 # Message types, attributes and flags: linux/rtnetlink.h, if_link.h, if_addr.h, pkt_sched.h.
-_NEWLINK, _SETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _NEWQDISC, _DELQDISC = 16, 19, 20, 22, 24, 36, 37
+_NEWLINK, _SETLINK, _NEWADDR, _DELADDR, _GETADDR, _NEWROUTE, _NEWQDISC, _DELQDISC = (
+    16,
+    19,
+    20,
+    21,
+    22,
+    24,
+    36,
+    37,
+)
+_IPV4_ADDRESSES, _IPV6_ADDRESSES = 0x10, 0x100
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x1, 0x4, 0x300
 _CREATE, _CREATE_OR_REPLACE = 0x600, 0x500
@@ -110,7 +160,8 @@ _IFLA_IFNAME, _IFLA_MASTER, _IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_NET_NS_PID = 3
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER, _IFLA_BRPORT_STATE = 1, 2, 1, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_LABEL, _IFA_BROADCAST, _IFA_F_NODAD = 1, 2, 3, 4, 0x02
 _RTA_GATEWAY, _TABLE_MAIN, _PROTOCOL_STATIC, _UNICAST = 5, 254, 4, 1
-_TCA_KIND, _TCA_OPTIONS, _NETEM_LATENCY64, _NETEM_JITTER64, _TC_ROOT = 1, 2, 10, 11, 0xFFFFFFFF
+_TCA_KIND, _TCA_OPTIONS, _TC_ROOT = 1, 2, 0xFFFFFFFF
+_NETEM_REORDER, _NETEM_LATENCY64, _NETEM_JITTER64 = 3, 10, 11
 _IFF_UP, _DISABLED, _FORWARDING, _V6, _QUEUED_PACKETS = 1, 0, 3, 6, 10_000
 
 _HEADER = struct.Struct("IHHII")
@@ -129,6 +180,11 @@ def _link(*, up: bool, change: int = 0) -> bytes:
 
 def _qdisc(interface: str) -> bytes:
     return _TCMSG.pack(0, socket.if_nametoindex(interface), 0, _TC_ROOT, 0)
+
+
+def _share(part: float) -> int:
+    """Return a share of 0 to 1 as netem has it."""
+    return min(int(part * 2**32), 2**32 - 1)
 
 
 def _kind(name: str, options: bytes = b"") -> bytes:
@@ -174,15 +230,18 @@ def _open() -> Iterator[socket.socket]:
 def _answers(link: socket.socket) -> Iterator[tuple[int, bytes]]:
     """Yield type and body of each answer up to the one that ends them."""
     while True:
-        received = link.recv(1 << 17)
-        while received:
-            length, kind, *_ = _HEADER.unpack_from(received)
-            body = received[_HEADER.size : length]
-            received = received[(length + 3) & ~3 :]
+        for kind, body in _messages(link.recv(1 << 17)):
             if kind in {_NLMSG_ERROR, _NLMSG_DONE}:
                 _raise_for(-struct.unpack_from("i", body)[0])
                 return
             yield kind, body
+
+
+def _messages(received: bytes) -> Iterator[tuple[int, bytes]]:
+    while received:
+        length, kind, *_ = _HEADER.unpack_from(received)
+        yield kind, received[_HEADER.size : length]
+        received = received[(length + 3) & ~3 :]
 
 
 def _raise_for(number: int) -> None:
@@ -193,14 +252,21 @@ def _raise_for(number: int) -> None:
 
 def _address(body: bytes) -> InterfaceAddress | None:
     """Return what an RTM_NEWADDR tells, or None for an address of a scope other than global."""
-    _, length, _, scope, index = _IFADDR.unpack_from(body)
+    _, _, _, scope, index = _IFADDR.unpack_from(body)
     if scope != 0:
         return None
     told = dict(_attributes(body[_IFADDR.size :]))
     interface = socket.if_indextoname(index)
-    packed = told.get(_IFA_LOCAL, told.get(_IFA_ADDRESS, b""))
     label = told[_IFA_LABEL].rstrip(b"\0").decode() if _IFA_LABEL in told else interface
-    return InterfaceAddress(interface, f"{ip_address(packed)}/{length}", label)
+    return InterfaceAddress(interface, _text_of(body), label)
+
+
+def _text_of(body: bytes) -> str:
+    """Return the address, with its prefix length, that an RTM_NEWADDR or RTM_DELADDR is about."""
+    _, length, *_ = _IFADDR.unpack_from(body)
+    told = dict(_attributes(body[_IFADDR.size :]))
+    packed = told.get(_IFA_LOCAL, told.get(_IFA_ADDRESS, b""))
+    return f"{ip_address(packed)}/{length}"
 
 
 def _attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
