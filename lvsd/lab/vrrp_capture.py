@@ -72,6 +72,7 @@ class VrrpCapture:
                 yield capture
             finally:
                 loop.remove_reader(link)
+                capture.read()
 
     def read(self) -> None:
         """Take in what has come."""
@@ -85,7 +86,6 @@ class VrrpCapture:
         self, source: str | None = None, *, vrid: int | None = None, begin: Seconds = 0.0
     ) -> list[tuple[Seconds, Advertisement]]:
         """Return when what was advertised from a moment on: by one source or all, for one VRID or all."""
-        self.read()
         return [
             (each.at, each.said)
             for each in self.heard
@@ -127,7 +127,6 @@ class VrrpCapture:
 
     def story(self, begin: Seconds = 0.0) -> str:
         """Return a line for each packet since a moment, for a failed test."""
-        self.read()
         return "\n".join(_line(each, begin) for each in self.heard if each.at >= begin)
 
 

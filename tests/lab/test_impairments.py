@@ -32,9 +32,10 @@ PORT = 7000
 
 @pytest.fixture
 async def pair() -> AsyncIterator[Lab]:
-    """The classic network's two directors and nothing else."""
+    """The classic network's two directors and nothing else, which know each other's hardware address."""
     hosts = tuple(host for host in classic(services=False).hosts if host.name in ADDRESSES)
     async with Lab(Network(hosts)) as built:
+        assert await arrive(*built.hosts.values(), 1) == [0]
         yield built
 
 
