@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from lvsd.config.model import DirectorAddress
+    from lvsd.config.model import DirectorAddress, VrrpInstance
     from lvsd.events import Event
     from lvsd.health.roster import Target
     from lvsd.ipvs.change import Change
-    from lvsd.model import Seconds, ServiceKey
+    from lvsd.model import Address, Seconds, ServiceKey
+    from lvsd.vrrp.packet import Advertisement
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +70,36 @@ class RemoveAddress:
 
 
 Effect: TypeAlias = Report | Probe | Forget | Program | ReadTable | Remember | AddAddress | RemoveAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send an advertisement: to all peers of the instance, or to the one that is told."""
+
+    instance: VrrpInstance
+    advertisement: Advertisement
+    to: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAddresses:
+    """Put in place the VIPs that are held now, and take the others away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell the neighbours that the instance's VIPs are here: gratuitous ARP, unsolicited advertisements."""
+
+    instance: VrrpInstance
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Run the commands that are to be run when the instance enters `state`."""
+
+    instance: VrrpInstance
+    state: str
+    priority: int
+
+
+FailoverEffect: TypeAlias = Report | Send | KeepAddresses | Announce | Notify

@@ -24,7 +24,16 @@ LAYERS = [
     {"lvsd.health"},
     {"lvsd.ipvs"},
     {"lvsd.vrrp"},
-    {"lvsd.effects", "lvsd.telling", "lvsd.adoption", "lvsd.vips", "lvsd.director", "lvsd.status_text"},
+    {
+        "lvsd.effects",
+        "lvsd.telling",
+        "lvsd.adoption",
+        "lvsd.vips",
+        "lvsd.director",
+        "lvsd.status_text",
+        "lvsd.virtual_router",
+        "lvsd.failover",
+    },
     {"lvsd.edge", "lvsd.lab", "lvsd.cli", "lvsd.__main__"},
 ]
 """A module imports only what stands above it or beside it. A package means all of its modules."""

@@ -1,0 +1,317 @@
+"""Failover: takes in what the other directors say and how this one is, returns what is to be done about it.
+
+It is to the VIPs what `director` is to the table: a reducer that awaits nothing and reads no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from lvsd.config.model import TrackedInterface, TrackedService
+from lvsd.effects import Report
+from lvsd.errors import PacketError
+from lvsd.events import VrrpDiffers, VrrpRejected, VrrpWaiting
+from lvsd.virtual_router import WAITING, VirtualRouter
+from lvsd.vrrp.admission import MALFORMED, Limiter, differences, trouble_with
+from lvsd.vrrp.machine import Backup, Fault, Initialize, Master
+from lvsd.vrrp.packet import OWNER, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+    from lvsd.config.model import DirectorAddress, Tracked, VrrpInstance
+    from lvsd.effects import FailoverEffect
+    from lvsd.events import Event
+    from lvsd.model import Address, Instant, Seconds
+
+    Key: TypeAlias = tuple[str, int, int]
+    """Interface, IP version and VRID: what tells one virtual router from another (RFC 9568, 6)."""
+
+VRID_AT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A VRRP packet as it came in on an interface."""
+
+    interface: str
+    source: Address
+    destination: Address
+    hop_limit: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An interface: the addresses on it, in the kernel's order, and what is wrong with it, if anything."""
+
+    addresses: tuple[Address, ...] = ()
+    fault: str = ""
+
+
+class Failover:
+    """All VRRP instances of this director.
+
+    They take part once this director serves: `adopted` says that the table is as an earlier run left it, and
+    `serving` that the first verdicts are in and the table is programmed.
+    """
+
+    def __init__(self) -> None:
+        self._routers: dict[Key, VirtualRouter] = {}
+        self._by_name: dict[str, VirtualRouter] = {}
+        self._links: dict[str, Link] = {}
+        self._findings: dict[str, tuple[bool, str]] = {}
+        self._limiter = Limiter()
+        self.adopted = False
+        self.serving = False
+        self._stopping = False
+
+    @property
+    def instances(self) -> list[VrrpInstance]:
+        """The instances as they are configured."""
+        return [router.config for router in self._routers.values()]
+
+    @property
+    def addresses(self) -> Iterator[DirectorAddress]:
+        """The VIPs that are to be in place now."""
+        for router in self._routers.values():
+            if router.holds:
+                yield from (*router.config.addresses, *router.config.excluded)
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether any VIP is to be in place now."""
+        return any(router.holds for router in self._routers.values())
+
+    @property
+    def masters(self) -> set[str]:
+        """The names of the instances that this director is master of."""
+        return {router.config.name for router in self._routers.values() if router.is_master}
+
+    @property
+    def next_timer(self) -> Seconds | None:
+        """When `tick` is due (monotonic), None where nothing waits."""
+        moments = (router.next_timer for router in self._routers.values())
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def configure(self, instances: Iterable[VrrpInstance], now: Instant) -> list[FailoverEffect]:
+        """Take in which instances there are. One that is known, whatever its name, goes on in its state."""
+        wanted = {_key(instance): instance for instance in instances}
+        effects: list[FailoverEffect] = []
+        for key in [key for key in self._routers if key not in wanted]:
+            effects += self._routers.pop(key).stop("it is no longer configured", now)
+        for key, instance in wanted.items():
+            router = self._routers.get(key)
+            if router is None:
+                router = self._routers[key] = VirtualRouter(instance, now)
+                effects += self._tell_waiting(router)
+            else:
+                effects += router.change(instance, now)
+            effects += self._weigh_all(router, now)
+        self._by_name = {router.config.name: router for router in self._routers.values()}
+        return [*effects, *self._settle(now)]
+
+    def resume(self, held: Collection[DirectorAddress], advertised_at: Seconds, now: Instant) -> None:
+        """Take in which VIPs an earlier run left in place, and when it advertised last (monotonic)."""
+        present = {(address.address, address.interface) for address in held}
+        for router in self._routers.values():
+            own = {(address.address, address.interface) for address in router.config.addresses}
+            router.resuming = bool(own & present)
+            router.fresh_until = min(now.monotonic, advertised_at) + 3 * router.config.interval
+
+    def serve(self, now: Instant, *, adopted: bool, serving: bool) -> list[FailoverEffect]:
+        """Take in how far this director serves."""
+        self.adopted, self.serving = adopted, serving
+        return self._settle(now)
+
+    def link(self, interface: str, link: Link, now: Instant) -> list[FailoverEffect]:
+        """Take in how an interface is."""
+        self._links[interface] = link
+        effects: list[FailoverEffect] = []
+        for router in self._routers.values():
+            if router.config.interface == interface:
+                effects += self._speak(router, now)
+        return effects + self.find(f"interface {interface}", not link.fault, link.fault, now)
+
+    def find(self, tracked: str, well: bool, reason: str, now: Instant) -> list[FailoverEffect]:  # noqa: FBT001
+        """Take in how something is that may be tracked: `interface eth1`, `service www`, `command NAME`."""
+        self._findings[tracked] = (well, reason)
+        effects: list[FailoverEffect] = []
+        for router in self._routers.values():
+            effects += self._weigh(router, now, tracked)
+        return [*effects, *self._settle(now)]
+
+    def hear(self, packet: Packet, now: Instant) -> list[FailoverEffect]:
+        """Take in a packet; what is for none of the instances changes nothing."""
+        payload, source = packet.payload, packet.source
+        vrid = payload[VRID_AT] if len(payload) > VRID_AT else 0
+        router = self._routers.get((packet.interface, source.version, vrid))
+        try:
+            said = decode(payload, source, packet.destination)
+        except PacketError as problem:
+            return self._reject(packet, "", MALFORMED, str(problem), now)
+        if router is None or router.source is None:
+            return []
+        if (trouble := trouble_with(router.config, router.source, said, packet.hop_limit)) is not None:
+            kind, words = trouble
+            return self._reject(packet, "" if kind == MALFORMED else router.config.name, kind, words, now)
+        reports = [
+            VrrpDiffers(instance=router.config.name, peer=str(source), reason=words)
+            for kind, words in differences(router.config, said, packet.destination)
+            if self._limiter.admits((router.config.name, source, kind), now.monotonic)
+        ]
+        return [*map(Report, reports), *self._do(router, lambda: router.hear(said, now), now)]
+
+    def tick(self, now: Instant) -> list[FailoverEffect]:
+        """Do what `next_timer` waited for."""
+        effects: list[FailoverEffect] = []
+        for router in list(self._routers.values()):
+            due_at = router.next_timer
+            if due_at is not None and now.monotonic >= due_at:
+                effects += self._do(router, lambda router=router: router.tick(now), now)  # type: ignore[misc]
+                effects += self._settle_one(router, now)
+        return effects
+
+    def stop(self, now: Instant) -> list[FailoverEffect]:
+        """Leave all VIPs to the peers, since lvsd stops."""
+        self._stopping = True
+        effects: list[FailoverEffect] = []
+        for router in self._routers.values():
+            effects += router.stop("lvsd stops", now)
+        return effects
+
+    def snapshot(self) -> list[Event]:
+        """Return the lines of a snapshot."""
+        return [router.snapshot() for router in self._routers.values()]
+
+    def _do(
+        self, router: VirtualRouter, act: Callable[[], list[FailoverEffect]], now: Instant
+    ) -> list[FailoverEffect]:
+        """Let a virtual router act, and those of its group move with it."""
+        before = router.state
+        effects = act()
+        if type(router.state) is type(before) or not router.config.sync_group:
+            return effects
+        return effects + self._move_together(router, now, was_master=isinstance(before, Master))
+
+    def _move_together(
+        self, router: VirtualRouter, now: Instant, *, was_master: bool
+    ) -> list[FailoverEffect]:
+        effects: list[FailoverEffect] = []
+        reason = f"with {router.config.name}, of the same sync group"
+        for other in self._group(router):
+            if router.is_master and isinstance(other.state, Backup):
+                effects += other.take_over(reason, now)
+            elif was_master and isinstance(router.state, Backup | Initialize) and other.is_master:
+                effects += other.step_down(reason, now)
+            elif isinstance(router.state, Fault):
+                effects += self._settle_one(other, now)
+        return effects
+
+    def _group(self, router: VirtualRouter) -> list[VirtualRouter]:
+        group = router.config.sync_group
+        return [
+            other
+            for other in self._routers.values()
+            if group and other is not router and other.config.sync_group == group
+        ]
+
+    def _settle(self, now: Instant) -> list[FailoverEffect]:
+        effects: list[FailoverEffect] = []
+        for router in self._routers.values():
+            effects += self._settle_one(router, now)
+        return effects
+
+    def _settle_one(self, router: VirtualRouter, now: Instant) -> list[FailoverEffect]:
+        if self._stopping:
+            return []
+        router.faults.pop(_GROUP, None)
+        others = (other for other in self._group(router) if other.faults.keys() - {_GROUP})
+        if (other := next(others, None)) is not None:
+            why = next(reason for what, reason in other.faults.items() if what != _GROUP)
+            router.faults[_GROUP] = f"{other.config.name}, of the same sync group: {why}"
+        return self._do(router, lambda: router.settle(now, adopted=self.adopted, serving=self.serving), now)
+
+    def _speak(self, router: VirtualRouter, now: Instant) -> list[FailoverEffect]:
+        """Find where a router's advertisements come from; without, it cannot take part."""
+        config = router.config
+        link = self._links.get(config.interface, Link(fault=f"{config.interface} does not exist"))
+        router.source = None if link.fault else config.source or self._own(config, link)
+        router.faults.pop(_LINK, None)
+        if router.source is None:
+            nothing = f"{config.interface} has no IPv{config.family} address of its own"
+            router.faults[_LINK] = link.fault or nothing
+        return self._settle_one(router, now)
+
+    def _own(self, config: VrrpInstance, link: Link) -> Address | None:
+        """Return an address of the interface that is no VIP; of IPv6 the link-local one (RFC 9568, 5.1.2.1)."""
+        vips = {
+            address.address
+            for instance in self.instances
+            for address in (*instance.addresses, *instance.excluded)
+            if instance.priority != OWNER
+        }
+        own = [each for each in link.addresses if each.version == config.family and each not in vips]
+        if config.family == 6:  # noqa: PLR2004
+            own = [each for each in own if each[0] == 0xFE and each[1] & 0xC0 == 0x80]  # noqa: PLR2004
+        return own[0] if own else None
+
+    def _weigh_all(self, router: VirtualRouter, now: Instant) -> list[FailoverEffect]:
+        """Take in how all that a router tracks is, and what it tracks no more."""
+        wanted = {name_of(tracked) for tracked in router.config.track}
+        for gone in (router.faults.keys() | router.penalties.keys()) - wanted - {_LINK, _GROUP}:
+            router.faults.pop(gone, None)
+            router.penalties.pop(gone, None)
+        effects: list[FailoverEffect] = []
+        for name in wanted:
+            effects += self._weigh(router, now, name)
+        return effects + self._speak(router, now)
+
+    def _weigh(self, router: VirtualRouter, now: Instant, name: str) -> list[FailoverEffect]:
+        well, reason = self._findings.get(name, (True, ""))
+        effects: list[FailoverEffect] = []
+        for tracked in router.config.track:
+            if name_of(tracked) == name:
+                fault = "" if well else f"{name}: {reason}"
+                effects += router.weigh(name, tracked.weight, fault, now)
+        return effects
+
+    def _reject(
+        self, packet: Packet, instance: str, kind: str, reason: str, now: Instant
+    ) -> list[FailoverEffect]:
+        count = self._limiter.admits((packet.interface, instance, kind), now.monotonic)
+        if not count:
+            return []
+        told = VrrpRejected(
+            instance=instance,
+            interface=packet.interface,
+            source=str(packet.source),
+            reason=reason,
+            count=count,
+        )
+        return [Report(told)]
+
+    def _tell_waiting(self, router: VirtualRouter) -> list[FailoverEffect]:
+        if self.serving:
+            return []
+        return [Report(VrrpWaiting(instance=router.config.name, reason=WAITING))]
+
+
+_LINK = "link"
+_GROUP = "sync group"
+
+
+def name_of(tracked: Tracked) -> str:
+    """Return what is tracked, in words: `interface eth1`, `service www`, `command NAME`."""
+    match tracked:
+        case TrackedInterface(name=name):
+            return f"interface {name}"
+        case TrackedService(name=name):
+            return f"service {name}"
+        case _:
+            return f"command {tracked.name}"
+
+
+def _key(instance: VrrpInstance) -> Key:
+    return instance.interface, instance.family, instance.vrid

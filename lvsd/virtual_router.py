@@ -1,0 +1,318 @@
+"""One VRRP instance of this director: its part in the election, and how long its VIPs stay in place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, assert_never
+
+from lvsd.effects import Announce, FailoverEffect, KeepAddresses, Notify, Report, Send
+from lvsd.events import SnapshotVrrp, VrrpChanged, VrrpContested, VrrpTracked
+from lvsd.telling import timestamp
+from lvsd.vrrp import machine
+from lvsd.vrrp.admission import Limiter
+from lvsd.vrrp.machine import Advertise, Ask, Backup, Claim, Fault, Initialize, Master, Release, Router
+from lvsd.vrrp.packet import OWNER, RESIGNED, Advertisement
+
+if TYPE_CHECKING:
+    from lvsd.config.model import VrrpInstance
+    from lvsd.model import Address, Instant, Seconds
+    from lvsd.vrrp.machine import State, Step
+
+LINGER: Final[Seconds] = 0.05
+"""So long the VIPs stay when another master was heard: what is on its way to this director still arrives."""
+
+MARGIN: Final[Seconds] = 0.2
+LONGEST_STAY: Final[Seconds] = 3.0
+"""A master that resigns keeps the VIPs for one skew of the slowest backup and a margin, but no longer."""
+
+BURST: Final = (0.05, 0.15, 0.5, 1.0, 5.0, 5.5, 6.0)
+"""Seconds after a takeover at which the neighbours are told once more."""
+
+WAITING: Final = "it does not serve yet: the first verdicts are not in"
+
+
+class VirtualRouter:
+    """Follows one instance. `faults` and `penalties` say what is wrong with this director, by what tells it.
+
+    A fault keeps it out, a penalty lowers its priority. `resuming` tells that the VIPs are in place from an
+    earlier run, which was master; `fresh_until` is when a peer may have taken over from that run.
+    """
+
+    def __init__(self, config: VrrpInstance, now: Instant) -> None:
+        self.config = config
+        self.state: State = Initialize()
+        self.since = now.wall
+        self.reason = WAITING
+        self.source: Address | None = None
+        self.faults: dict[str, str] = {}
+        self.penalties: dict[str, int] = {}
+        self.resuming = False
+        self.fresh_until: Seconds = 0.0
+        self._listens_since = now.monotonic
+        self._leave_at: Seconds | None = None
+        self._announce_at: list[Seconds] = []
+        self._master: Address | None = None
+        self._covers_addresses = True
+        self._contested = Limiter()
+
+    @property
+    def holds(self) -> bool:
+        """Whether its VIPs are to be in place. Those of their owner are its own, and stay."""
+        return self.is_master or self._leave_at is not None or self.resuming or self.config.priority == OWNER
+
+    @property
+    def is_master(self) -> bool:
+        """Whether it is master."""
+        return isinstance(self.state, Master)
+
+    @property
+    def priority(self) -> int:
+        """The priority as it is now; the owner of the addresses keeps its own."""
+        if self.config.priority == OWNER:
+            return OWNER
+        return max(1, self.config.priority - sum(self.penalties.values()))
+
+    @property
+    def next_timer(self) -> Seconds | None:
+        """When `tick` is due (monotonic), None while it waits for nothing."""
+        resume_at = self._listens_since + self.config.interval if self.resuming else None
+        announce_at = self._announce_at[0] if self._announce_at else None
+        moments = (machine.next_timer(self.state), self._leave_at, announce_at, resume_at)
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def tick(self, now: Instant) -> list[FailoverEffect]:
+        """Do what `next_timer` waited for."""
+        effects: list[FailoverEffect] = []
+        if self._leave_at is not None and now.monotonic >= self._leave_at:
+            self._leave_at = None
+            effects.append(KeepAddresses())
+        if self._announce_at and now.monotonic >= self._announce_at[0]:
+            self._announce_at = [moment for moment in self._announce_at if moment > now.monotonic]
+            effects.append(Announce(self.config))
+        if self.source is None:
+            return effects
+        silent = self._silence() if isinstance(self.state, Backup) else self.reason
+        return effects + self._take(machine.fire(self._router(), self.state, now.monotonic), silent, now)
+
+    def hear(self, said: Advertisement, now: Instant) -> list[FailoverEffect]:
+        """Take in an advertisement that is to be heeded."""
+        effects: list[FailoverEffect] = []
+        if said.priority != RESIGNED:
+            self._covers_addresses = said.covers_addresses
+            self._master = None if self.is_master else said.source
+            if self._leave_at is not None:
+                self._leave_at = min(self._leave_at, now.monotonic + LINGER)
+            if self.resuming:
+                self.resuming = False
+                effects.append(KeepAddresses())
+        before = self.state
+        step = machine.hear(self._router(), before, said, now.monotonic)
+        reason = f"{said.source} advertises priority {said.priority}"
+        if isinstance(before, Master) and not isinstance(step.state, Master):
+            self._master = said.source
+            reason = (
+                f"{reason}, this director's is {self.priority}" if said.priority >= self.priority else _LATE
+            )
+        elif isinstance(before, Master) and said.priority != RESIGNED:
+            effects += self._contest(said, now)
+        return effects + self._take(step, reason, now)
+
+    def settle(self, now: Instant, *, adopted: bool, serving: bool) -> list[FailoverEffect]:
+        """Take part where nothing is in the way, or no more.
+
+        `serving` tells that this director can serve, `adopted` that it does as far as an earlier run did.
+        """
+        fault = next(iter(self.faults.values()), "")
+        if fault:
+            return [] if isinstance(self.state, Fault) else self._fail(fault, now)
+        if isinstance(self.state, Backup | Master):
+            return []
+        if self.resuming and adopted and self._nobody_took_over(now):
+            return self._take(machine.start(self._router(), now.monotonic, resuming=True), _RESUMED, now)
+        if serving and not self.resuming:
+            self._master = None
+            return self._take(machine.start(self._router(), now.monotonic), "it can serve", now)
+        if isinstance(self.state, Fault):
+            return self._take(machine.resign(self.state, Initialize()), WAITING, now)
+        return []
+
+    def take_over(self, reason: str, now: Instant) -> list[FailoverEffect]:
+        """Become master with the others of the group."""
+        return self._take(machine.take_over(self._router(), now.monotonic), reason, now)
+
+    def step_down(self, reason: str, now: Instant) -> list[FailoverEffect]:
+        """Leave being master to the peers."""
+        return self._take(machine.step_down(self._router(), self.state, now.monotonic), reason, now)
+
+    def stop(self, reason: str, now: Instant) -> list[FailoverEffect]:
+        """Take part no more. The VIPs go when another director has them, or after a while."""
+        self.resuming = False
+        notice = [Notify(self.config, "stop", self.priority)]
+        return [*self._take(machine.resign(self.state, Initialize()), reason, now), *notice, KeepAddresses()]
+
+    def change(self, config: VrrpInstance, now: Instant) -> list[FailoverEffect]:
+        """Go on under other settings, without leaving the state."""
+        before, was = self.config, self._router() if self.source is not None else None
+        self.config = config
+        if was is None:
+            return []
+        self.state = machine.revise(was, self._router(), self.state, now.monotonic)
+        if not self.is_master or (before.addresses, before.excluded) == (config.addresses, config.excluded):
+            return []
+        self._announce_at = [now.monotonic + delay for delay in BURST]
+        return [KeepAddresses(), self._send(self.priority), Announce(config)]
+
+    def weigh(self, tracked: str, penalty: int, fault: str, now: Instant) -> list[FailoverEffect]:
+        """Take in how something tracked is: what it costs the priority, and why it keeps the instance out."""
+        was = self._router() if self.source is not None else None
+        known = tracked in self.faults or tracked in self.penalties
+        self.faults.pop(tracked, None)
+        self.penalties.pop(tracked, None)
+        if fault and penalty:
+            self.penalties[tracked] = penalty
+        elif fault:
+            self.faults[tracked] = fault
+        if was is not None:
+            self.state = machine.revise(was, self._router(), self.state, now.monotonic)
+        if known == bool(fault):
+            return []
+        told = VrrpTracked(
+            instance=self.config.name,
+            tracked=tracked,
+            well=not fault,
+            reason=fault or "well",
+            priority=self.priority,
+        )
+        return [Report(told)]
+
+    def snapshot(self) -> SnapshotVrrp:
+        """Return the line of a snapshot that tells how it is."""
+        return SnapshotVrrp(
+            instance=self.config.name,
+            state=_name(self.state),
+            reason=self.reason,
+            priority=self.priority,
+            master=self._master_text(),
+            addresses=self._addresses(),
+            since=timestamp(self.since),
+        )
+
+    def _fail(self, fault: str, now: Instant) -> list[FailoverEffect]:
+        dropped: list[FailoverEffect] = [KeepAddresses()] if self.resuming else []
+        self.resuming = False
+        step = machine.resign(self.state, Fault(), heard=self.source is not None)
+        return [*dropped, *self._take(step, fault, now)]
+
+    def _nobody_took_over(self, now: Instant) -> bool:
+        listened = now.monotonic >= self._listens_since + self.config.interval
+        return listened or now.monotonic < self.fresh_until
+
+    def _contest(self, said: Advertisement, now: Instant) -> list[FailoverEffect]:
+        """Tell of a second master, and the neighbours who has the VIPs."""
+        self._announce_at = [now.monotonic + delay for delay in BURST]
+        if not self._contested.admits(said.source, now.monotonic):
+            return []
+        told = VrrpContested(
+            instance=self.config.name, peer=str(said.source), priority=said.priority, yields="peer"
+        )
+        return [Report(told)]
+
+    def _take(self, step: Step, reason: str, now: Instant) -> list[FailoverEffect]:
+        """Go to the state that a step leads to; return what is to be done."""
+        before, self.state = self.state, step.state
+        effects: list[FailoverEffect] = []
+        for effect in step.effects:
+            match effect:
+                case Advertise(priority=priority):
+                    effects.append(self._send(priority))
+                case Ask(master=master):
+                    effects.append(self._send(RESIGNED, master))
+                case Claim():
+                    effects += self._claim(now)
+                case Release(to=to):
+                    effects += self._release(
+                        now, stays=to is not None or Advertise(RESIGNED) in step.effects, known=to is not None
+                    )
+                case _:
+                    assert_never(effect)
+        if type(before) is not type(self.state):
+            effects += self._tell(before, reason, now)
+        return effects
+
+    def _claim(self, now: Instant) -> list[FailoverEffect]:
+        self._leave_at, self.resuming, self._master = None, False, None
+        self._announce_at = [now.monotonic, *(now.monotonic + delay for delay in BURST)]
+        return [KeepAddresses()]
+
+    def _release(self, now: Instant, *, stays: bool, known: bool) -> list[FailoverEffect]:
+        """Let go of the VIPs once another has them: soon, where it is `known`; at once, where none can be."""
+        self._announce_at = []
+        if not stays:
+            self._leave_at = None
+            return [KeepAddresses()]
+        longest = max(self.config.interval, machine.VERSION_2_SKEW if self.config.version == 2 else 0)  # noqa: PLR2004
+        stay = LINGER if known else min(longest + MARGIN, LONGEST_STAY)
+        self._leave_at = now.monotonic + stay
+        return []
+
+    def _tell(self, before: State, reason: str, now: Instant) -> list[FailoverEffect]:
+        self.since, self.reason = now.wall, reason
+        changed = VrrpChanged(
+            instance=self.config.name,
+            old=_name(before),
+            new=_name(self.state),
+            reason=reason,
+            priority=self.priority,
+            master=self._master_text(),
+            addresses=self._addresses(),
+        )
+        if isinstance(self.state, Initialize):
+            return [Report(changed)]
+        return [Report(changed), Notify(self.config, _name(self.state), self.priority)]
+
+    def _send(self, priority: int, to: Address | None = None) -> Send:
+        config = self.config
+        said = Advertisement(
+            version=config.version,
+            vrid=config.vrid,
+            priority=priority,
+            interval=config.interval,
+            addresses=tuple(address.address for address in config.addresses),
+            source=self._router().source,
+            password=config.password.encode(),
+            covers_addresses=self._covers_addresses,
+        )
+        return Send(config, said, to)
+
+    def _router(self) -> Router:
+        if self.source is None:
+            message = f"{self.config.name} has no address to advertise from"
+            raise ValueError(message)
+        config = self.config
+        return Router(
+            priority=self.priority,
+            interval=config.interval,
+            source=self.source,
+            version=config.version,
+            preempt=config.preempt,
+            preempt_delay=config.preempt_delay,
+        )
+
+    def _silence(self) -> str:
+        if self._master is None:
+            return "no master was heard"
+        return f"{self._master} was not heard any more"
+
+    def _master_text(self) -> str:
+        known = self.source if self.is_master else self._master
+        return "" if known is None else str(known)
+
+    def _addresses(self) -> list[str]:
+        return [str(address) for address in (*self.config.addresses, *self.config.excluded)]
+
+
+_RESUMED = "it was master when it stopped, and nobody has taken over"
+_LATE = "this director was held up for so long that another took over"
+
+
+def _name(state: State) -> str:
+    return type(state).__name__.lower()
