@@ -68,8 +68,8 @@ def encode(advertisement: Advertisement, destination: Address) -> bytes:
         rest = round(said.interval / _CENTISECOND)
     first = said.version << 4 | ADVERTISEMENT
     payload = _HEADER.pack(first, said.vrid, said.priority, len(said.addresses), rest, 0) + body
-    checksum = _checksum(_covered(said, payload, destination))
-    return payload[:_CHECKSUM_AT] + checksum.to_bytes(2) + payload[_CHECKSUM_AT + 2 :]
+    summed_up = checksum(_covered(said, payload, destination))
+    return payload[:_CHECKSUM_AT] + summed_up.to_bytes(2) + payload[_CHECKSUM_AT + 2 :]
 
 
 def decode(payload: bytes, source: Address, destination: Address) -> Advertisement:
@@ -98,6 +98,18 @@ def decode(payload: bytes, source: Address, destination: Address) -> Advertiseme
         password=_password(rest >> 8, payload[end:]) if version == _V2 else b"",
         covers_addresses=covers_addresses,
     )
+
+
+def pseudo_header(source: Address, destination: Address, length: int, protocol: int) -> bytes:
+    """Return what IPv6 (RFC 8200, 8.1) and, before RFC 9568, IPv4 put in front for the checksum."""
+    if source.version == _IPV4:
+        return _PSEUDO_HEADERS[4].pack(source, destination, protocol, length)
+    return _PSEUDO_HEADERS[6].pack(source, destination, length, protocol)
+
+
+def checksum(covered: bytes) -> int:
+    """Return what is put into a packet so that its one's complement sum is all ones (RFC 1071)."""
+    return _sum(covered) ^ _ALL_ONES
 
 
 def _version(first: int, source: Address) -> int:
@@ -157,7 +169,8 @@ def _password(kind: int, authentication: bytes) -> bytes:
 def _verify(version: int, payload: bytes, source: Address, destination: Address) -> bool:
     """Return whether the checksum covers the IP addresses; raise PacketError where it is wrong either way."""
     alone = _sum(payload) == _ALL_ONES
-    with_header = _sum(_pseudo_header(source, destination, len(payload)) + payload) == _ALL_ONES
+    header = pseudo_header(source, destination, len(payload), PROTOCOL)
+    with_header = _sum(header + payload) == _ALL_ONES
     if version == _V2 and alone:
         return False
     if version == _V3 and with_header:
@@ -172,26 +185,14 @@ def _covered(said: Advertisement, payload: bytes, destination: Address) -> bytes
     """Return what the checksum is made of."""
     if said.version == _V2 or (said.source.version == _IPV4 and not said.covers_addresses):
         return payload
-    return _pseudo_header(said.source, destination, len(payload)) + payload
+    return pseudo_header(said.source, destination, len(payload), PROTOCOL) + payload
 
 
 _PSEUDO_HEADERS = {4: struct.Struct("!4s4sxBH"), 6: struct.Struct("!16s16sI3xB")}
 _ALL_ONES = 0xFFFF
 
 
-def _pseudo_header(source: Address, destination: Address, length: int) -> bytes:
-    """Return what IPv6 (RFC 8200, 8.1) and, before RFC 9568, IPv4 put in front for the sum."""
-    if source.version == _IPV4:
-        return _PSEUDO_HEADERS[4].pack(source, destination, PROTOCOL, length)
-    return _PSEUDO_HEADERS[6].pack(source, destination, length, PROTOCOL)
-
-
-def _checksum(covered: bytes) -> int:
-    return _sum(covered) ^ _ALL_ONES
-
-
 def _sum(covered: bytes) -> int:
-    """Return the one's complement sum (RFC 1071)."""
     if len(covered) % 2:
         covered += b"\0"
     total: int = sum(struct.unpack(f"!{len(covered) // 2}H", covered))
