@@ -20,7 +20,7 @@ from pyroute2.netlink.generic import AsyncGenericNetlinkSocket
 
 from lvsd.edge.ipvs_channel import Channel
 from lvsd.errors import KernelError
-from lvsd.ipvs import codec, text
+from lvsd.ipvs import codec, sync, text
 from lvsd.ipvs.change import refusal
 from lvsd.model import Rows
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from lvsd.ipvs.change import Change, Refusal
     from lvsd.ipvs.codec import Connections, ServerRow
+    from lvsd.ipvs.sync import SyncDaemon
     from lvsd.model import ServerKey, Service, ServiceKey, Table
 
 BATCH: Final = 200
@@ -52,8 +53,8 @@ class Ipvs:
     kernel's listing, and a thread. In the thread is done what waits for the kernel, which takes its time
     while it loads a scheduler's module or another program changes the table.
 
-    `program` and `read` wait for each other, so that no table read is half programmed. Raise KernelError
-    where the kernel has no IPVS or gives no right to it.
+    All calls wait for each other, so that no table read is half programmed, and since the kernel answers one
+    list at a time. Raise KernelError where the kernel has no IPVS or gives no right to it.
     """
 
     def __init__(self) -> None:
@@ -119,6 +120,23 @@ class Ipvs:
                 for key, rows in (await self._servers(services)).items()
             }
 
+    async def sync_daemons(self) -> list[SyncDaemon]:
+        """Return the daemons that synchronise connections here."""
+        async with self._turn:
+            try:
+                return await self._sync_daemons()
+            except _UnloadedError:
+                await self._find_again()
+                return await self._sync_daemons()
+
+    async def steer(self, step: sync.Step) -> int:
+        """Start or stop such a daemon; return 0, or the errno with which the kernel refused."""
+        async with self._turn:
+            request = sync.encode(step, self._family, self._take(1))
+            for answer in _answers(await self._in_thread(self._channel.exchange, request)):
+                return answer.error
+        return errno.ENOBUFS
+
     async def _bind(self) -> int:
         """Return IPVS's number in generic netlink: another one each time the module is loaded."""
         try:
@@ -151,6 +169,11 @@ class Ipvs:
         if last not in errors:
             return dict.fromkeys(range(len(batch)), errno.ENOBUFS)
         return {i: code for i, code in errors.items() if code}
+
+    async def _sync_daemons(self) -> list[SyncDaemon]:
+        request = sync.ask(self._family, self._take(1))
+        datagrams = await self._in_thread(self._channel.exchange, request)
+        return [each for answer in _listed(datagrams) if (each := sync.decode(answer.body)) is not None]
 
     async def _read(self) -> Table:
         services: list[_ServiceRow | None] = []
@@ -266,19 +289,27 @@ def _answers(datagrams: Iterable[bytes]) -> Iterator[codec.Answer]:
     return chain.from_iterable(map(codec.answers, datagrams))
 
 
+def _listed(datagrams: Iterable[bytes]) -> Iterator[codec.Answer]:
+    """Yield what the kernel lists; raise where it does not come to the end of the list."""
+    for answer in _answers(datagrams):
+        if not answer.last:
+            yield answer
+        elif answer.error == errno.ENOENT:
+            raise _UnloadedError
+        else:
+            _check(answer.error)
+            return
+    raise KernelError(LOST)
+
+
 async def _decode_services(datagrams: Iterable[bytes]) -> list[_ServiceRow | None]:
     """Return the virtual services in the kernel's order, with None for one that lvsd does not understand."""
     pause = _Pause()
     services: list[_ServiceRow | None] = []
-    for answer in _answers(datagrams):
-        if answer.last:
-            if answer.error == errno.ENOENT:
-                raise _UnloadedError
-            _check(answer.error)
-            return services
+    for answer in _listed(datagrams):
         services.append(codec.decode_service(answer.body))
         await pause.after(1)
-    raise KernelError(LOST)
+    return services
 
 
 def _decode_servers(datagrams: Iterable[bytes], version: int) -> list[ServerRow]:

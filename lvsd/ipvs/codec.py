@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 FAMILY: Final = "IPVS"
 """The name under which the kernel registers IPVS with generic netlink."""
 
+REQUEST, ACKNOWLEDGE, DUMP = 0x1, 0x4, 0x300
+"""Flags of netlink: all requests have the first; the kernel is to acknowledge it; to list everything."""
+
+DAEMON: Final = 3
+"""The attribute that holds a synchronisation daemon."""
+
 
 class Answer(NamedTuple):
     """One message of the kernel: `error` is 0 or an errno, `body` what follows the netlink header."""
@@ -69,37 +75,37 @@ def encode(change: Change, family: int, sequence: int, *, acknowledged: bool = F
 
     The kernel answers when it refuses; when it accepts, only where `acknowledged` is set.
     """
-    to = _Envelope(family, _REQUEST | _ACKNOWLEDGE if acknowledged else _REQUEST, sequence)
+    to = Envelope(family, REQUEST | ACKNOWLEDGE if acknowledged else REQUEST, sequence)
     match change:
         case AddServer(service=parent, key=server_key, server=server):
-            return _message(to, _NEW_SERVER, _key(parent), _server(server_key, server))
+            return message(to, _NEW_SERVER, _key(parent), _server(server_key, server))
         case EditServer(service=parent, key=server_key, server=server):
-            return _message(to, _SET_SERVER, _key(parent), _server(server_key, server))
+            return message(to, _SET_SERVER, _key(parent), _server(server_key, server))
         case RemoveServer(service=parent, key=server_key):
-            return _message(to, _DELETE_SERVER, _key(parent), _server_key(server_key))
+            return message(to, _DELETE_SERVER, _key(parent), _server_key(server_key))
         case AddService(key=key, service=service):
-            return _message(to, _NEW_SERVICE, _key(key) + _settings(key, service))
+            return message(to, _NEW_SERVICE, _key(key) + _settings(key, service))
         case EditService(key=key, service=service):
-            return _message(to, _SET_SERVICE, _key(key) + _settings(key, service))
+            return message(to, _SET_SERVICE, _key(key) + _settings(key, service))
         case RemoveService(key=key):
-            return _message(to, _DELETE_SERVICE, _key(key))
+            return message(to, _DELETE_SERVICE, _key(key))
         case _:
             assert_never(change)
 
 
 def ask_services(family: int, sequence: int) -> bytes:
     """Return the request for all virtual services."""
-    return _message(_Envelope(family, _REQUEST | _DUMP, sequence), _GET_SERVICE)
+    return message(Envelope(family, REQUEST | DUMP, sequence), _GET_SERVICE)
 
 
 def ask_servers(key: ServiceKey, family: int, sequence: int) -> bytes:
     """Return the request for the real servers of one virtual service; a missing one has none."""
-    return _message(_Envelope(family, _REQUEST | _DUMP, sequence), _GET_SERVER, _key(key))
+    return message(Envelope(family, REQUEST | DUMP, sequence), _GET_SERVER, _key(key))
 
 
 def ask_version(family: int, sequence: int) -> bytes:
     """Return a request that anybody with the right to change the table may make, and that costs nothing."""
-    return _message(_Envelope(family, _REQUEST | _ACKNOWLEDGE, sequence), _GET_INFO)
+    return message(Envelope(family, REQUEST | ACKNOWLEDGE, sequence), _GET_INFO)
 
 
 def answers(datagram: bytes) -> Iterator[Answer]:
@@ -118,7 +124,7 @@ def answers(datagram: bytes) -> Iterator[Answer]:
 def decode_service(body: bytes) -> tuple[ServiceKey, Service] | None:
     """Return the virtual service in an answer, or None where this is none that lvsd knows."""
     try:
-        row = _attributes(_nested(body, _SERVICE))
+        row = nested(body, _SERVICE)
         version = _VERSIONS[_NUMBER16.unpack(row[_SERVICE_FAMILY])[0]]
         return _decode_key(row, version), _decode_settings(row, version)
     except (KeyError, ValueError, struct.error):
@@ -131,7 +137,7 @@ def decode_server(body: bytes, version: int) -> ServerRow | None:
     `version` is the service's, and the server's too unless the answer has another.
     """
     try:
-        row = _attributes(_nested(body, _SERVER))
+        row = nested(body, _SERVER)
         if (family := row.get(_SERVER_FAMILY)) is not None:
             version = _VERSIONS[_NUMBER16.unpack(family)[0]]
         return ServerRow(
@@ -148,9 +154,38 @@ def decode_server(body: bytes, version: int) -> ServerRow | None:
         return None
 
 
+class Envelope(NamedTuple):
+    """What a message begins with: IPVS's number in generic netlink, flags, and what its answers carry."""
+
+    family: int
+    flags: int
+    sequence: int
+
+
+def message(
+    to: Envelope, command: int, service: bytes = b"", server: bytes = b"", daemon: bytes = b""
+) -> bytes:
+    """Return a message with the attributes of a virtual service, a real server, a synchronisation daemon."""
+    payload = b""
+    if service:
+        payload = _ATTRIBUTE.pack(len(service) + 4, _SERVICE | _NESTED) + service
+    if server:
+        payload += _ATTRIBUTE.pack(len(server) + 4, _SERVER | _NESTED) + server
+    if daemon:
+        payload = _ATTRIBUTE.pack(len(daemon) + 4, DAEMON | _NESTED) + daemon
+    return _MESSAGE.pack(_MESSAGE.size + len(payload), *to, 0, command, 1, 0) + payload
+
+
+def nested(body: bytes, kind: int) -> dict[int, bytes]:
+    """Return the attributes within the attribute `kind` of an answer, by their numbers.
+
+    Raises KeyError, ValueError or struct.error where the answer has no such thing.
+    """
+    return _attributes(_attributes(body[_GENERIC_HEADER_SIZE:])[kind])
+
+
 # Netlink: message kinds and flags
 _ERROR, _DONE = 2, 3
-_REQUEST, _ACKNOWLEDGE, _DUMP = 0x1, 0x4, 0x300
 _NESTED, _KIND_MASK = 0x8000, 0x3FFF
 
 # Commands
@@ -200,21 +235,6 @@ _SERVER_KEY = struct.Struct("=HH16sHH2sxxHHHxx")
 _SERVER_ROW = struct.Struct("=HH16sHH2sxxHHIHHIHHIHHIHHHxx")
 _GENERIC_HEADER_SIZE = 4
 _ALL_FLAGS = 0xFFFFFFFF
-
-
-class _Envelope(NamedTuple):
-    family: int
-    flags: int
-    sequence: int
-
-
-def _message(to: _Envelope, command: int, service: bytes = b"", server: bytes = b"") -> bytes:
-    payload = b""
-    if service:
-        payload = _ATTRIBUTE.pack(len(service) + 4, _SERVICE | _NESTED) + service
-    if server:
-        payload += _ATTRIBUTE.pack(len(server) + 4, _SERVER | _NESTED) + server
-    return _MESSAGE.pack(_MESSAGE.size + len(payload), *to, 0, command, 1, 0) + payload
 
 
 def _key(key: ServiceKey) -> bytes:
@@ -288,10 +308,6 @@ def _error(kind: int, body: bytes) -> int:
 
 def _aligned(length: int) -> int:
     return (length + 3) & ~3
-
-
-def _nested(body: bytes, kind: int) -> bytes:
-    return _attributes(body[_GENERIC_HEADER_SIZE:])[kind]
 
 
 def _attributes(payload: bytes) -> dict[int, bytes]:
