@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from lvsd.failover import Packet
 from lvsd.model import Address
 from lvsd.vrrp.packet import GROUP_V4, GROUP_V6, HOP_LIMIT, PROTOCOL
 
@@ -16,17 +16,6 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 1000
 """How many packets are taken in before anything else is done; a flood of them must not hold up a timer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """A packet of the VRRP protocol as it came; nobody has looked into its payload yet."""
-
-    interface: str
-    source: Address
-    destination: Address
-    hop_limit: int
-    payload: bytes
 
 
 class VrrpSocket:
