@@ -41,7 +41,7 @@ class Director:
     """One director's world: services wanted, verdicts, own rows.
 
     `owned` is what an earlier run had written down. Nothing is programmed before the first `read`, nor for a
-    service while it is held.
+    service while it is held. `turned` gathers the services in which verdicts changed, for whoever empties it.
     """
 
     def __init__(self, owned: dict[ServiceKey, Owned], level: Level = Level.INFO) -> None:
@@ -55,6 +55,7 @@ class Director:
         self._admitted: dict[str, set[ServerKey]] = {}
         self._held: set[ServiceKey] = set()
         self.adopted = False
+        self.turned: set[str] = set()
         self._impediments = Impediments()
 
     @property
@@ -219,6 +220,21 @@ class Director:
         dead = [server for server, standing in standings.items() if standing.verdict is Verdict.DOWN]
         return Wanted(rows, hosts_of(service), dead)
 
+    @property
+    def longest_verdict(self) -> Seconds:
+        """How long the first verdict on a real server may take to come (seconds)."""
+        checks = {target.check for target in self.roster.watched}
+        return max(
+            (each.interval + each.fall * (each.fast_interval + each.timeout) for each in checks), default=0.0
+        )
+
+    def lost(self, name: str) -> str:
+        """Return in words that the service `name` has no real server left, nothing where it has."""
+        standings = self.standings(name).values()
+        if any(standing.verdict is not Verdict.DOWN for standing in standings):
+            return ""
+        return f"all its {len(standings)} real servers are down" if standings else "it has no real server"
+
     def standings(self, name: str) -> dict[ServerKey, Standing]:
         """Return what decides the rows of a service's real servers."""
         admitted = self._admitted.get(name, ())
@@ -303,5 +319,6 @@ class Director:
         for member in members:
             service = self.services[member.service]
             self._admitted[member.service].discard(member.key)
+            self.turned.add(member.service)
             self.ledger.mark(service.key, "health")
             yield from telling.verdict(service, member.key, before, after)

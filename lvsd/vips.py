@@ -1,4 +1,4 @@
-"""The VIPs of a director without a partner: which are wanted, which are on their interfaces, what to do."""
+"""The VIPs: which are wanted here, which are on their interfaces, what to do."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ Where: TypeAlias = "tuple[Address, str]"
 
 
 class Vips:
-    """lvsd's own VIPs. An address found on its interface is adopted, one that vanished is put back."""
+    """lvsd's own VIPs. An address found on its interface is adopted, one that vanished is put back.
+
+    One that another director may hold in our place is lvsd's own as well, and has no business here meanwhile.
+    """
 
     def __init__(self, recorded: Iterable[DirectorAddress]) -> None:
         self._recorded: dict[Where, DirectorAddress] = {_where(address): address for address in recorded}
         self.owned = dict(self._recorded)
         self.held: dict[Where, DirectorAddress] = {}
         self._wanted: dict[Where, DirectorAddress] = {}
+        self._shared: set[Where] = set()
         self._causes: dict[Where, str] = {}
         self._refusals: dict[Where, str] = {}
 
@@ -34,12 +38,18 @@ class Vips:
         """All addresses whose presence matters."""
         return list({**self.owned, **self.held, **self._wanted}.values())
 
-    def want(self, addresses: Iterable[DirectorAddress]) -> list[Effect]:
-        """Set which VIPs should be there."""
-        self._wanted = {_where(address): address for address in addresses}
-        self.owned |= self._wanted
+    def want(
+        self, addresses: Iterable[DirectorAddress], shared: Iterable[DirectorAddress] = ()
+    ) -> list[Effect]:
+        """Set which VIPs should be there, and which go from director to director."""
+        wanted = {_where(address): address for address in addresses}
+        passing = {_where(address): address for address in shared}
+        known = self.owned.keys() | wanted.keys() | passing.keys()
+        changed = wanted != self._wanted or known != self.owned.keys()
+        self._wanted, self._shared = wanted, set(passing)
+        self.owned |= passing | wanted
         self._refusals = {}
-        return [Remember()]
+        return [Remember()] if changed else []
 
     def see(self, present: Collection[Where], cause: str) -> list[Effect]:
         """Take in which of the addresses concerned are on their interfaces; return what is to be done."""
@@ -62,7 +72,8 @@ class Vips:
         effects += [
             RemoveAddress(address) for where, address in self.held.items() if where not in self._wanted
         ]
-        gone = [where for where in self.owned if where not in self._wanted and where not in self.held]
+        needed = self._wanted.keys() | self.held.keys() | self._shared
+        gone = [where for where in self.owned if where not in needed]
         for where in gone:
             del self.owned[where]
         return [*effects, Remember()] if gone else effects
@@ -84,7 +95,7 @@ class Vips:
             return self._refused(where, address, error)
         self._refusals.pop(where, None)
         self.held.pop(where, None)
-        if where not in self._wanted:
+        if where not in self._wanted.keys() | self._shared:
             self.owned.pop(where, None)
         return [Report(_removed(address, cause)), Remember()]
 

@@ -1,38 +1,51 @@
-"""The virtual addresses that a director without a partner holds on its own interfaces."""
+"""The virtual addresses that a director holds on its own interfaces."""
 
 from __future__ import annotations
 
 import errno
 import os
 import socket
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
-from pyroute2 import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
+from lvsd.edge.interfaces import Network
+from lvsd.edge.rtnetlink import NLM_F_CREATE, NLM_F_EXCL, Rtnetlink, attribute, attributes
 from lvsd.errors import KernelError
+from lvsd.model import Address
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from lvsd.config.model import DirectorAddress
-    from lvsd.model import Address
 
 NO_RIGHT: Final = (
     "no right to change addresses: it takes CAP_NET_ADMIN "
     "(in lvsd.service `AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW`, by hand root)"
 )
 
+# linux/rtnetlink.h, linux/if_addr.h
+_RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_LABEL, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 3, 6, 8
+_IFA_F_NODAD, _IFA_F_TENTATIVE, _IFA_F_NOPREFIXROUTE = 0x02, 0x40, 0x200
+_IFADDRMSG = struct.Struct("=BBBBI")
+_CACHEINFO = struct.Struct("=IIII")
+_FLAGS = struct.Struct("=I")
+_FOR_EVER = 0xFFFFFFFF
+
 
 @dataclass(frozen=True, slots=True)
 class FoundAddress:
-    """An address as the kernel has it, whoever put it there. IPv6 has no label."""
+    """An address as the kernel has it, whoever put it there. IPv6 has no label.
+
+    A `tentative` one cannot be used yet: it may be another host's, too (RFC 4862, 5.4).
+    """
 
     address: Address
     prefix: int
     interface: str
     label: str
+    tentative: bool = False
 
     def __str__(self) -> str:
         where = f"{self.address}/{self.prefix} on {self.interface}"
@@ -40,104 +53,119 @@ class FoundAddress:
 
 
 class Addresses:
-    """The addresses of this network namespace's interfaces.
+    """The addresses of this network namespace's interfaces, by requests that are answered at once.
 
     Its socket is opened once and kept. Raise KernelError where an interface is missing or the kernel refuses.
     """
 
     def __init__(self) -> None:
-        self._kernel = AsyncIPRoute()
-
-    async def __aenter__(self) -> Self:
         try:
-            await self._kernel.setup_endpoint()
+            self._kernel = Rtnetlink()
         except OSError as error:
-            self._kernel.close()
-            msg = f"routing netlink cannot be used: {error.strerror}"
-            raise KernelError(msg) from error
+            message = f"routing netlink cannot be used: {error.strerror}"
+            raise KernelError(message) from error
+
+    def __enter__(self) -> Self:
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._kernel.close()
 
-    async def present(self, address: DirectorAddress) -> bool:
-        """Whether the address is on its interface, with whatever prefix and label."""
-        return await self.find(address) is not None
+    def all(self) -> list[FoundAddress]:
+        """Return all addresses, in the kernel's order."""
+        names = dict(socket.if_nameindex())
+        found = (
+            _parse(body, names) for body in self._kernel.dump(_RTM_GETADDR, _IFADDRMSG.pack(0, 0, 0, 0, 0))
+        )
+        return [each for each in found if each is not None]
 
-    async def find(self, address: DirectorAddress) -> FoundAddress | None:
+    def find(self, address: DirectorAddress) -> FoundAddress | None:
         """Return the address as it is on its interface now, or None."""
-        return await self._find(address, await self._index(address.interface))
+        _index(address.interface)
+        return self._find(address)
 
-    async def add(self, address: DirectorAddress) -> FoundAddress | None:
+    def add(self, address: DirectorAddress) -> FoundAddress | None:
         """Put the address on its interface; return None then, or what was there and is adopted as it is.
 
         An IPv6 address serves at once, without duplicate address detection, and is never the source of
         what the director sends by itself: a probe's answer would stay on a real server that has it too.
+        It brings no route where another address of the interface has brought one.
         """
-        index = await self._index(address.interface)
-        if (found := await self._find(address, index)) is not None:
-            return found
-        request = {"index": index, "address": str(address.address), "prefixlen": address.prefix}
-        if address.address.version == 6:  # noqa: PLR2004
-            request |= {"flags": _IFA_F_NODAD, "preferred": 0, "valid": _FOR_EVER}
-        elif address.label:
-            request["label"] = address.label
+        index = _index(address.interface)
+        there = [found for found in self.all() if found.interface == address.interface]
+        if known := [found for found in there if found.address == address.address]:
+            return known[0]
+        covered = any(Network.of(found.address, found.prefix).holds(address.address) for found in there)
         try:
-            await self._kernel.addr("add", **request)
-        except NetlinkError as error:
-            if error.code == errno.EEXIST:
-                return await self._find(address, index)
+            self._kernel.do(
+                _RTM_NEWADDR, _request(address, index, covered=covered), NLM_F_CREATE | NLM_F_EXCL
+            )
+        except OSError as error:
             _refused("add", address, error)
         return None
 
-    async def remove(self, address: DirectorAddress) -> bool:
+    def remove(self, address: DirectorAddress) -> bool:
         """Take the address off its interface; return False where it was not on it."""
-        index = await self._index(address.interface)
-        if (found := await self._find(address, index)) is None:
+        index = _index(address.interface)
+        if (found := self._find(address)) is None:
             return False
+        body = _IFADDRMSG.pack(_family(address.address), found.prefix, 0, 0, index)
         try:
-            await self._kernel.addr(
-                "del",
-                index=index,
-                address=str(found.address),
-                prefixlen=found.prefix,
-                family=_family(address),
-            )
-        except NetlinkError as error:
-            if error.code == errno.EADDRNOTAVAIL:
+            self._kernel.do(_RTM_DELADDR, body + attribute(_IFA_LOCAL, found.address))
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
                 return False
             _refused("remove", address, error)
         return True
 
-    async def _index(self, interface: str) -> int:
-        # A dump, since pyroute2 keeps the acknowledgement of each `get` for ever.
-        async for link in await self._kernel.get_links(ifname=interface):
-            return int(link["index"])
-        msg = f"there is no interface {interface}"
-        raise KernelError(msg)
+    def _find(self, address: DirectorAddress) -> FoundAddress | None:
+        where = address.address, address.interface
+        return next((found for found in self.all() if (found.address, found.interface) == where), None)
 
-    async def _find(self, address: DirectorAddress, index: int) -> FoundAddress | None:
-        text = str(address.address)
-        async for found in await self._kernel.get_addr(family=_family(address), index=index):
-            if (found.get_attr("IFA_LOCAL") or found.get_attr("IFA_ADDRESS")) == text:
-                label = found.get_attr("IFA_LABEL") or ""
-                return FoundAddress(address.address, int(found["prefixlen"]), address.interface, label)
+
+def _index(interface: str) -> int:
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        message = f"there is no interface {interface}"
+        raise KernelError(message) from None
+
+
+def _request(address: DirectorAddress, index: int, *, covered: bool) -> bytes:
+    it = address.address
+    flags = _IFA_F_NOPREFIXROUTE if covered else 0
+    body = attribute(_IFA_LOCAL, it) + attribute(_IFA_ADDRESS, it)
+    if it.version == 6:  # noqa: PLR2004
+        flags |= _IFA_F_NODAD
+        body += attribute(
+            _IFA_CACHEINFO, _CACHEINFO.pack(0, _FOR_EVER, 0, 0)
+        )  # preferred for 0 s, valid for ever
+    elif address.label:
+        body += attribute(_IFA_LABEL, address.label.encode() + b"\0")
+    body += attribute(_IFA_FLAGS, _FLAGS.pack(flags))
+    return _IFADDRMSG.pack(_family(it), address.prefix, 0, 0, index) + body
+
+
+def _parse(body: bytes, names: dict[int, str]) -> FoundAddress | None:
+    _, prefix, flags, _, index = _IFADDRMSG.unpack_from(body)
+    told = dict(attributes(body, _IFADDRMSG.size))
+    # An IPv4 address comes as LOCAL, with the other end of a point-to-point link as ADDRESS.
+    address = told.get(_IFA_LOCAL, told.get(_IFA_ADDRESS))
+    if address is None or index not in names:
         return None
+    label = told.get(_IFA_LABEL, b"").rstrip(b"\0").decode(errors="replace")
+    return FoundAddress(Address(address), prefix, names[index], label, bool(flags & _IFA_F_TENTATIVE))
 
 
-_IFA_F_NODAD = 0x02
-_FOR_EVER = 0xFFFFFFFF
+def _family(address: Address) -> int:
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004
 
 
-def _family(address: DirectorAddress) -> int:
-    return socket.AF_INET if address.address.version == 4 else socket.AF_INET6  # noqa: PLR2004
-
-
-def _refused(action: str, address: DirectorAddress, error: NetlinkError) -> NoReturn:
-    if error.code == errno.EPERM:
+def _refused(action: str, address: DirectorAddress, error: OSError) -> NoReturn:
+    if error.errno == errno.EPERM:
         raise KernelError(NO_RIGHT) from error
-    why = "IPv6 is disabled there" if error.code == errno.EACCES else os.strerror(error.code)
-    msg = f"cannot {action} {address} on {address.interface}: {why}"
-    raise KernelError(msg) from error
+    why = "IPv6 is disabled there" if error.errno == errno.EACCES else os.strerror(error.errno or 0)
+    message = f"cannot {action} {address} on {address.interface}: {why}"
+    raise KernelError(message) from error

@@ -48,7 +48,8 @@ _ROUTED_BY = {"kernel": 2, "boot": 3, "static": 4, "ra": 9, "dhcp": 16}
 class Links:
     """Follows this host's interfaces, addresses and routes. It only reads, which needs no rights.
 
-    `on_address` is told of each address that is there at the start, comes or goes. Until `start`, and where
+    `on_address` is told of each address that is there at the start, comes or goes, and `on_link` the name of
+    each interface that something changes about. Until `start`, and where
     that fails, nothing is impeded. Only the main routing table is looked at. `on_end` is given the task that
     `start` has begun when it ends: by `close`, or by an error in lvsd, after which nothing is followed.
     """
@@ -57,8 +58,10 @@ class Links:
         self,
         on_address: Callable[[AddressChange], None] | None = None,
         on_end: Callable[[asyncio.Task[None]], object] | None = None,
+        on_link: Callable[[str], None] | None = None,
     ) -> None:
         self._on_address = on_address
+        self._on_link = on_link
         self._on_end = on_end
         self._interfaces = Interfaces()
         self._loop = asyncio.get_running_loop()
@@ -141,7 +144,7 @@ class Links:
             case "RTM_NEWLINK":
                 self._set_link(message)
             case "RTM_DELLINK":
-                self._interfaces.remove_link(message["index"])
+                self._remove_link(message["index"])
             case "RTM_NEWADDR":
                 self._add_address(_attached(message))
             case "RTM_DELADDR":
@@ -152,7 +155,7 @@ class Links:
         attached = {_attached(message) async for message in await requests.get_addr()}
         links = [message async for message in await requests.get_links()]
         for index in self._interfaces.links() - {message["index"] for message in links}:
-            self._interfaces.remove_link(index)
+            self._remove_link(index)
         for message in links:
             self._set_link(message)
         for gone in self._interfaces.attached() - attached:
@@ -182,15 +185,30 @@ class Links:
             state = LinkState.NO_CARRIER
         else:
             state = LinkState.UP
-        self._interfaces.set_link(message["index"], message.get("ifname"), state, self._loop.time())
+        name = message.get("ifname")
+        before = self._interfaces.state(name)
+        self._interfaces.set_link(message["index"], name, state, self._loop.time())
+        if before is not state:
+            self._touch(name)
+
+    def _remove_link(self, index: int) -> None:
+        name = self._interfaces.name(index)
+        self._interfaces.remove_link(index)
+        self._touch(name)
+
+    def _touch(self, interface: str) -> None:
+        if self._on_link is not None:
+            self._on_link(interface)
 
     def _add_address(self, attached: Attached) -> None:
         if self._interfaces.add_address(attached):
             self._tell(attached, added=True)
+        self._touch(self._interfaces.name(attached.index))
 
     def _remove_address(self, attached: Attached) -> None:
         if self._interfaces.remove_address(attached):
             self._tell(attached, added=False)
+        self._touch(self._interfaces.name(attached.index))
 
     def _tell(self, attached: Attached, *, added: bool) -> None:
         if self._on_address is not None:

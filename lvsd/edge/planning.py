@@ -92,7 +92,7 @@ async def plan(config: Config) -> Planned:
         changes = tuple(_changes(director, table, now))
         removed = {row_of(each)[0] for each in changes if isinstance(each, RemoveService | RemoveServer)}
         connections = await ipvs.connections(removed)
-    addresses = await _vip_changes(Vips(remembered.addresses), config)
+    addresses = _vip_changes(Vips(remembered.addresses), config)
     trouble = (
         f"{file} is {remembered.trouble}: what is to be removed is not known" if remembered.trouble else ""
     )
@@ -107,11 +107,11 @@ def _changes(director: Director, table: Table, now: Instant) -> Iterator[Change]
         effects = director.programmed({}, now)
 
 
-async def _vip_changes(vips: Vips, config: Config) -> list[str]:
+def _vip_changes(vips: Vips, config: Config) -> list[str]:
     """Return the commands that would bring the VIPs in place."""
     vips.want(config.settings.addresses)
-    async with Addresses() as addresses:
-        looked = {(each.address, each.interface): await _look(addresses, each) for each in vips.concerned}
+    with Addresses() as addresses:
+        looked = {(each.address, each.interface): _look(addresses, each) for each in vips.concerned}
     commands = []
     for effect in vips.see([where for where, (found, _) in looked.items() if found], "config"):
         if isinstance(effect, AddAddress | RemoveAddress):
@@ -121,10 +121,10 @@ async def _vip_changes(vips: Vips, config: Config) -> list[str]:
     return commands
 
 
-async def _look(addresses: Addresses, address: DirectorAddress) -> tuple[FoundAddress | None, str]:
+def _look(addresses: Addresses, address: DirectorAddress) -> tuple[FoundAddress | None, str]:
     """Return the address as it is on its interface, or why it cannot be there."""
     try:
-        return await addresses.find(address), ""
+        return addresses.find(address), ""
     except KernelError as error:
         return None, str(error)
 

@@ -45,7 +45,8 @@ async def _serve(path: str, loaded: Loaded, signals: Signals, parser: Parser) ->
     except OSError as error:
         raise log_error(path, loaded, error) from None
     try:
-        async with Ipvs() as ipvs, Addresses() as addresses:
-            await Daemon(path, loaded, log, ipvs, addresses, signals, parser).run()
+        with Addresses() as addresses:
+            async with Ipvs() as ipvs:
+                await Daemon(path, loaded, log, ipvs, addresses, signals, parser).run()
     finally:
         log.close()

@@ -1,4 +1,4 @@
-"""The director's hands on its interfaces: keeps the VIPs of a director without a partner in place."""
+"""The director's hands on its interfaces: keeps the VIPs in place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lvsd.effects import AddAddress, RemoveAddress
 from lvsd.errors import KernelError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from lvsd.config.model import DirectorAddress
     from lvsd.edge.addresses import Addresses
@@ -21,14 +21,13 @@ CHECK_EVERY: Final[Seconds] = 10.0
 
 
 class VipKeeper:
-    """Looks which VIPs are there, and adds and removes what `vips` asks for."""
+    """Looks which VIPs are there, and adds and removes what `vips` asks for; all of it at once."""
 
     def __init__(self, vips: Vips, addresses: Addresses, carry_out: Callable[[list[Effect]], None]) -> None:
         self._vips = vips
         self._addresses = addresses
         self._carry_out = carry_out
         self._changed = asyncio.Event()
-        self._turn = asyncio.Lock()
 
     def look_again(self) -> None:
         """Note that an address came or went."""
@@ -43,50 +42,34 @@ class VipKeeper:
             except TimeoutError:
                 pass
             self._changed.clear()
-            await self.keep("config")
+            self.keep("config")
 
-    async def keep(self, cause: str) -> None:
+    def keep(self, cause: str) -> None:
         """Compare what is wanted with what is there, and mend it."""
-        async with self._turn:
-            await self._keep(cause)
-
-    async def remove_all(self) -> None:
-        """Take every VIP away, since lvsd stops for good."""
-        async with self._turn:
-            for address in list(self._vips.held.values()):
-                await self._remove(address, "stop")
-
-    async def _keep(self, cause: str) -> None:
-        present = {
-            (address.address, address.interface)
-            for address in self._vips.concerned
-            if await self._is_present(address)
-        }
+        present = {(found.address, found.interface) for found in self._addresses.all()}
         effects = self._vips.see(present, cause)
         self._carry_out([each for each in effects if not isinstance(each, AddAddress | RemoveAddress)])
         for effect in effects:
             if isinstance(effect, AddAddress):
-                error = await _error_of(self._addresses.add(effect.address))
+                error = _error_of(self._addresses.add, effect.address)
                 self._carry_out(self._vips.added(effect.address, error))
             elif isinstance(effect, RemoveAddress):
-                await self._remove(effect.address, cause)
+                self._remove(effect.address, cause)
 
-    async def _is_present(self, address: DirectorAddress) -> bool:
-        """Tell whether the VIP is there; on an interface that is not there it is not."""
-        try:
-            return await self._addresses.present(address)
-        except KernelError:
-            return False
+    def remove_all(self) -> None:
+        """Take every VIP away, since lvsd stops for good."""
+        for address in list(self._vips.held.values()):
+            self._remove(address, "stop")
 
-    async def _remove(self, address: DirectorAddress, cause: str) -> None:
-        error = await _error_of(self._addresses.remove(address))
+    def _remove(self, address: DirectorAddress, cause: str) -> None:
+        error = _error_of(self._addresses.remove, address)
         self._carry_out(self._vips.removed(address, error, cause))
 
 
-async def _error_of(attempt: Awaitable[object]) -> str:
+def _error_of(attempt: Callable[[DirectorAddress], object], address: DirectorAddress) -> str:
     """Return why `attempt` failed, nothing where it did not."""
     try:
-        await attempt
+        attempt(address)
     except KernelError as error:
         return str(error)
     return ""

@@ -75,13 +75,15 @@ class Roster:
     """All targets and their users; what a call costs follows the service at hand, not the roster's size.
 
     A target that nobody uses any more is probed on until `sweep`, so that a real server may change hands.
-    Of `members`, the real servers counted in every service, so many are `up`.
+    Of `members`, the real servers counted in every service, so many are `up`; of so many targets nothing is
+    known yet, they are `unknown`.
     """
 
     def __init__(self) -> None:
         self.watched: dict[Target, Watched] = {}
         self.members = 0
         self.up = 0
+        self.unknown = 0
         self._sources: dict[str, dict[ServerKey, Target | Finding]] = {}
         self._unused: dict[Target, None] = {}
         self._arrivals = 0
@@ -124,7 +126,8 @@ class Roster:
                 continue
             after[server.key] = target
             if target not in self.watched:
-                self.watched[target] = self._watch(target, carried.get(server.key), now)
+                watched = self.watched[target] = self._watch(target, carried.get(server.key), now)
+                self.unknown += _is_unknown(watched.finding)
                 begun.append(target)
             self.watched[target].users[Member(service.name, server.key)] = None
         self._sources[service.name] = after
@@ -147,6 +150,7 @@ class Roster:
     def learn(self, watched: Watched, finding: Finding) -> None:
         """Set what is known of a target from now on."""
         self.up += len(watched.users) * (_is_up(finding) - _is_up(watched.finding))
+        self.unknown += _is_unknown(finding) - _is_unknown(watched.finding)
         watched.finding = finding
 
     def leave(self, name: str) -> None:
@@ -158,7 +162,7 @@ class Roster:
         """Forget the targets that nobody uses any more; return them."""
         unused = [target for target in self._unused if not self.watched[target].users]
         for target in unused:
-            del self.watched[target]
+            self.unknown -= _is_unknown(self.watched.pop(target).finding)
         self._unused.clear()
         return unused
 
@@ -188,6 +192,10 @@ class Roster:
 
 def _is_up(finding: Finding) -> bool:
     return finding.verdict is Verdict.UP
+
+
+def _is_unknown(finding: Finding) -> bool:
+    return finding.verdict is Verdict.UNKNOWN
 
 
 def _never_probed(now: Instant) -> Finding:

@@ -16,7 +16,7 @@ from lvsd.errors import KernelError
 from lvsd.model import Address
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
 INTERFACE = "vip0"
 VIP = DirectorAddress(Address.parse("192.168.0.101"), 24, INTERFACE, f"{INTERFACE}:101")
@@ -36,8 +36,8 @@ def _interface() -> Iterator[None]:
 
 
 @pytest.fixture
-async def addresses() -> AsyncIterator[Addresses]:
-    async with Addresses() as opened:
+def addresses() -> Iterator[Addresses]:
+    with Addresses() as opened:
         yield opened
 
 
@@ -54,26 +54,26 @@ def shown(address: DirectorAddress) -> str:
 
 
 @pytest.mark.parametrize("address", ALL, ids=str)
-async def test_an_address_is_added_and_removed(addresses: Addresses, address: DirectorAddress) -> None:
-    assert not await addresses.present(address)
-    assert await addresses.add(address) is None
-    assert await addresses.present(address)
+def test_an_address_is_added_and_removed(addresses: Addresses, address: DirectorAddress) -> None:
+    assert not addresses.present(address)
+    assert addresses.add(address) is None
+    assert addresses.present(address)
     assert f" {address} " in shown(address)
-    assert await addresses.remove(address)
-    assert not await addresses.present(address)
+    assert addresses.remove(address)
+    assert not addresses.present(address)
     assert shown(address) == ""
     assert "192.168.0.1/24" in ip("-o", "address", "show", "dev", INTERFACE)
 
 
-async def test_an_address_has_its_label(addresses: Addresses) -> None:
-    await addresses.add(VIP)
+def test_an_address_has_its_label(addresses: Addresses) -> None:
+    addresses.add(VIP)
     assert f" {INTERFACE}:101\\" in shown(VIP)
-    await addresses.add(PLAIN)
+    addresses.add(PLAIN)
     assert f" {INTERFACE}\\" in shown(PLAIN)
 
 
-async def test_an_ipv6_address_serves_at_once_and_is_never_a_source(addresses: Addresses) -> None:
-    await addresses.add(VIP6)
+def test_an_ipv6_address_serves_at_once_and_is_never_a_source(addresses: Addresses) -> None:
+    addresses.add(VIP6)
     assert "nodad" in shown(VIP6)
     assert "tentative" not in shown(VIP6)
     for to in "fd00::3", "fd00::102":  # the nearest to the VIP, by its bits
@@ -89,16 +89,16 @@ async def test_an_ipv6_address_serves_at_once_and_is_never_a_source(addresses: A
     ],
     ids=["another label", "another prefix", "IPv6"],
 )
-async def test_an_address_found_there_is_adopted_as_it_is(
+def test_an_address_found_there_is_adopted_as_it_is(
     addresses: Addresses, address: DirectorAddress, there: str, found: FoundAddress
 ) -> None:
     ip("address", "add", there, "dev", INTERFACE)
     before = shown(address)
-    assert await addresses.present(address)
-    assert await addresses.add(address) == found
+    assert addresses.present(address)
+    assert addresses.add(address) == found
     assert str(found) == f"{there} on {INTERFACE}"
     assert shown(address) == before
-    assert await addresses.remove(address)
+    assert addresses.remove(address)
     assert shown(address) == ""
 
 
@@ -106,41 +106,60 @@ def test_a_found_address_says_its_label() -> None:
     assert str(FoundAddress(VIP.address, 24, "eth0", "eth0:1")) == "192.168.0.101/24 on eth0 as eth0:1"
 
 
-async def test_what_is_not_there_need_not_be_removed(addresses: Addresses) -> None:
-    assert not await addresses.remove(VIP)
-    assert not await addresses.remove(VIP6)
+def test_what_is_not_there_need_not_be_removed(addresses: Addresses) -> None:
+    assert not addresses.remove(VIP)
+    assert not addresses.remove(VIP6)
 
 
-async def test_a_missing_interface_is_named(addresses: Addresses) -> None:
+def test_a_missing_interface_is_named(addresses: Addresses) -> None:
     nowhere = DirectorAddress(VIP.address, 24, "eth7")
     for call in addresses.add, addresses.remove, addresses.present:
         with pytest.raises(KernelError, match="there is no interface eth7"):
-            await call(nowhere)
+            call(nowhere)
 
 
-async def test_a_refused_address_has_the_kernels_reason(addresses: Addresses) -> None:
+def test_a_refused_address_has_the_kernels_reason(addresses: Addresses) -> None:
     with pytest.raises(KernelError, match=rf"cannot add 192.168.0.101/33 on {INTERFACE}: Invalid argument"):
-        await addresses.add(replace(VIP, prefix=33))
+        addresses.add(replace(VIP, prefix=33))
     disabled = Path(f"/proc/sys/net/ipv6/conf/{INTERFACE}/disable_ipv6")
-    disabled.write_text("1")  # noqa: ASYNC240 - the kernel's own
+    disabled.write_text("1")
     with pytest.raises(KernelError, match=rf"cannot add fd00::101/64 on {INTERFACE}: IPv6 is disabled there"):
-        await addresses.add(VIP6)
+        addresses.add(VIP6)
 
 
-async def test_without_the_right_it_says_which() -> None:
+def test_without_the_right_it_says_which() -> None:
     os.seteuid(65534)
     try:
-        async with Addresses() as addresses:
-            with pytest.raises(KernelError, match="CAP_NET_ADMIN") as raised:
-                await addresses.add(VIP)
+        with Addresses() as addresses, pytest.raises(KernelError, match="CAP_NET_ADMIN") as raised:
+            addresses.add(VIP)
     finally:
         os.seteuid(0)
     assert str(raised.value) == NO_RIGHT
 
 
-async def test_hundreds_of_calls_leave_nothing_behind(addresses: Addresses) -> None:
+def test_hundreds_of_calls_leave_nothing_behind(addresses: Addresses) -> None:
+    before = ip("address", "show", "dev", INTERFACE)
     for _ in range(50):
-        await addresses.add(VIP)
-        await addresses.remove(VIP)
-    queues = addresses._kernel.msg_queue.queues  # noqa: SLF001
-    assert sum(queue.qsize() for queue in queues.values()) == 0
+        addresses.add(VIP)
+        addresses.remove(VIP)
+    assert ip("address", "show", "dev", INTERFACE) == before
+
+
+@pytest.mark.parametrize(
+    ("address", "route"), [(VIP, "192.168.0.0/24"), (VIP6, "fd00::/64")], ids=["IPv4", "IPv6"]
+)
+def test_an_address_brings_a_route_only_where_none_is(
+    addresses: Addresses, address: DirectorAddress, route: str
+) -> None:
+    version = f"-{address.address.version}"
+    for own in "192.168.0.1/24", "fd00::1/64":
+        ip("address", "del", own, "dev", INTERFACE)
+    addresses.add(address)
+    assert route in ip(version, "route", "show", "dev", INTERFACE)
+    addresses.remove(address)
+    assert route not in ip(version, "route", "show", "dev", INTERFACE)
+    wider = "192.168.0.1/16" if address.address.version == 4 else "fd00::1/48"
+    ip("address", "add", wider, "dev", INTERFACE)
+    addresses.add(address)
+    assert "noprefixroute" in shown(address)
+    assert route not in ip(version, "route", "show", "dev", INTERFACE)

@@ -1,0 +1,240 @@
+"""The director's voice and ears towards its peers: sends what failover decides, and brings what it hears."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, assert_never
+
+from lvsd.config.model import TrackedInterface
+from lvsd.edge.interfaces import LinkState
+from lvsd.edge.neighbours import Announcer
+from lvsd.edge.vrrp_socket import VrrpSocket
+from lvsd.effects import Announce, KeepAddresses, Notify, Report, Send
+from lvsd.events import VrrpUnsent
+from lvsd.failover import Failover, Link
+from lvsd.model import Instant
+from lvsd.vrrp.packet import GROUP_V4, GROUP_V6, RESIGNED, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from lvsd.config.model import DirectorAddress, VrrpInstance
+    from lvsd.edge.addresses import Addresses
+    from lvsd.edge.links import Links
+    from lvsd.effects import FailoverEffect
+    from lvsd.events import Event
+    from lvsd.failover import Packet
+    from lvsd.model import Seconds
+
+_STAMP: Final = struct.Struct("d")
+
+
+class VrrpKeeper:
+    """Carries out what `failover` decides. `keep` puts the VIPs in place that it holds."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what it speaks and acts through
+        self,
+        failover: Failover,
+        links: Links,
+        addresses: Addresses,
+        stamp: Path,
+        keep: Callable[[], None],
+        report: Callable[[Event], None],
+        notify: Callable[[VrrpInstance, str, int], None],
+    ) -> None:
+        self.failover = failover
+        self._links = links
+        self._addresses = addresses
+        self._keep = keep
+        self._report = report
+        self._notify = notify
+        self._stamp = _Stamp(stamp)
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._sockets: dict[tuple[str, int], VrrpSocket] = {}
+        self._interfaces: set[str] = set()
+        self._announcer: Announcer | None = None
+        self._unsent: dict[str, str] = {}
+
+    def start(self, instances: Iterable[VrrpInstance], recorded: Iterable[DirectorAddress]) -> None:
+        """Listen, with the VIPs that an earlier run has left in place and `recorded` for its own."""
+        present = {(found.address, found.interface) for found in self._addresses.all()}
+        held = [each for each in recorded if (each.address, each.interface) in present]
+        self.configure(instances)
+        self.failover.resume(held, self._stamp.read(), _now())
+
+    def configure(self, instances: Iterable[VrrpInstance]) -> None:
+        """Bring the instances into force."""
+        wanted = list(instances)
+        tracked = {name for instance in wanted for name in _interfaces_of(instance)}
+        for name in tracked - self._interfaces:
+            self._look(name)
+        self._interfaces = tracked
+        self.feed(lambda now: self.failover.configure(wanted, now))
+        self._listen()
+
+    def look(self, interface: str) -> None:
+        """Take in that something changed about an interface."""
+        if interface in self._interfaces:
+            self._look(interface)
+            self._listen()
+
+    def feed(self, step: Callable[[Instant], list[FailoverEffect]]) -> None:
+        """Give failover something to decide, and carry out what it decides."""
+        for effect in step(_now()):
+            match effect:
+                case Report(event):
+                    self._report(event)
+                case Send():
+                    self._send(effect)
+                case KeepAddresses():
+                    self._keep()
+                case Announce(instance):
+                    self._announce(instance)
+                case Notify(instance, state, priority):
+                    self._notify(instance, state, priority)
+                case _:
+                    assert_never(effect)
+        self._arm()
+
+    async def released(self, within: Seconds) -> None:
+        """Wait until no VIP is held any more."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while self.failover.holds_any and self.failover.next_timer is not None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+    def close(self) -> None:
+        """Hear and say no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for opened in self._sockets.values():
+            opened.close()
+        self._sockets.clear()
+        if self._announcer is not None:
+            self._announcer.close()
+        self._stamp.close()
+
+    def _look(self, interface: str) -> None:
+        state = self._links.state(interface)
+        fault = "" if state is LinkState.UP else f"{interface} {state}"
+        found = (
+            each.address
+            for each in self._addresses.all()
+            if each.interface == interface and not each.tentative
+        )
+        link = Link(tuple(found), fault)
+        self.feed(lambda now: self.failover.link(interface, link, now))
+
+    def _listen(self) -> None:
+        """Have a socket for each interface and IP version in use, where there is such an interface."""
+        wanted = {(each.interface, each.family) for each in self.failover.instances}
+        for where in self._sockets.keys() - wanted:
+            self._sockets.pop(where).close()
+        for where in self._sockets.keys() & wanted:
+            if self._links.state(where[0]) is LinkState.MISSING:
+                self._sockets.pop(where).close()
+        for interface, version in wanted - self._sockets.keys():
+            if self._links.state(interface) is not LinkState.MISSING:
+                self._open(interface, version)
+
+    def _open(self, interface: str, version: int) -> None:
+        try:
+            self._sockets[interface, version] = VrrpSocket(interface, version, self._hear)
+        except OSError as error:
+            for instance in self.failover.instances:
+                if (instance.interface, instance.family) == (interface, version):
+                    self._tell_unsent(instance, error)
+
+    def _hear(self, packet: Packet) -> None:
+        self.feed(lambda now: self.failover.hear(packet, now))
+
+    def _tick(self) -> None:
+        self._timer = None
+        for opened in self._sockets.values():
+            opened.drain()  # whoever acts on silence hears first what has come
+        self.feed(self.failover.tick)
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        at = self.failover.next_timer
+        if at is not None:
+            self._timer = self._loop.call_at(at, self._tick)
+
+    def _send(self, effect: Send) -> None:
+        instance, said = effect.instance, effect.advertisement
+        opened = self._sockets.get((instance.interface, instance.family))
+        if opened is None:
+            return
+        group = GROUP_V4 if instance.family == 4 else GROUP_V6  # noqa: PLR2004
+        peers = (effect.to,) if effect.to is not None else instance.peers or (group,)
+        for peer in peers:
+            try:
+                opened.send(encode(said, peer), said.source, peer)
+            except OSError as error:
+                self._tell_unsent(instance, error)
+            else:
+                self._unsent.pop(instance.name, None)
+        if said.priority != RESIGNED:
+            self._stamp.write(self._loop.time())
+
+    def _announce(self, instance: VrrpInstance) -> None:
+        by_interface: dict[str, list[DirectorAddress]] = {}
+        for address in (*instance.addresses, *instance.excluded):
+            by_interface.setdefault(address.interface, []).append(address)
+        for interface, addresses in by_interface.items():
+            try:
+                self._announcer = self._announcer or Announcer()
+                self._announcer.announce(interface, [address.address for address in addresses])
+            except OSError as error:
+                self._tell_unsent(instance, error)
+
+    def _tell_unsent(self, instance: VrrpInstance, error: OSError) -> None:
+        reason = error.strerror or str(error)
+        if self._unsent.get(instance.name) != reason:
+            self._unsent[instance.name] = reason
+            self._report(VrrpUnsent(instance=instance.name, reason=reason))
+
+
+class _Stamp:
+    """A file that says when an advertisement was sent last, for the run after this one."""
+
+    def __init__(self, file: Path) -> None:
+        self._descriptor: int | None = None
+        with suppress(OSError):
+            file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def read(self) -> Seconds:
+        """Return the moment (monotonic, of this boot), 0 where nothing is known."""
+        if self._descriptor is None:
+            return 0.0
+        told = os.pread(self._descriptor, _STAMP.size, 0)
+        return float(_STAMP.unpack(told)[0]) if len(told) == _STAMP.size else 0.0
+
+    def write(self, moment: Seconds) -> None:
+        """Set the moment; on a tmpfs, as /run is, this waits for nothing."""
+        if self._descriptor is not None:
+            with suppress(OSError):
+                os.pwrite(self._descriptor, _STAMP.pack(moment), 0)
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _interfaces_of(instance: VrrpInstance) -> set[str]:
+    tracked = (each.name for each in instance.track if isinstance(each, TrackedInterface))
+    return {instance.interface, *tracked}
+
+
+def _now() -> Instant:
+    return Instant(time.monotonic(), time.time())
