@@ -130,12 +130,15 @@ class Ipvs:
                 return await self._sync_daemons()
 
     async def steer(self, step: sync.Step) -> int:
-        """Start or stop such a daemon; return 0, or the errno with which the kernel refused."""
+        """Start or stop such a daemon; return 0, or the errno with which the kernel refused.
+
+        EINTR stands for no answer, which is the kernel's way to stop a daemon that has not run yet.
+        """
         async with self._turn:
             request = sync.encode(step, self._family, self._take(1))
             for answer in _answers(await self._in_thread(self._channel.exchange, request)):
                 return answer.error
-        return errno.ENOBUFS
+        return errno.EINTR
 
     async def _bind(self) -> int:
         """Return IPVS's number in generic netlink: another one each time the module is loaded."""

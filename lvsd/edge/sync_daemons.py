@@ -74,8 +74,8 @@ def _number(interface: str) -> int:
 
 
 def _check(step: Step, code: int) -> None:
-    already_stopped = code == errno.ESRCH and isinstance(step, StopDaemon)
-    if code and not already_stopped:
+    stopped = code in {errno.ESRCH, errno.EINTR} and isinstance(step, StopDaemon)
+    if code and not stopped:
         raise KernelError(NO_RIGHT if code == errno.EPERM else _refusal(step, code))
 
 
