@@ -541,6 +541,22 @@ class VrrpUnsent(_Worded, _Error):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CommandFailed(_Worded, _Warning):
+    """A command that a VRRP instance notifies did not do its work. The instance goes on all the same.
+
+    `reason` is its exit status, its signal, or why it could not be run; `output` is what it wrote.
+    """
+
+    name: ClassVar[str] = "command.failed"
+    advice: ClassVar[str] = "Run it by hand as `user`, with PATH and LANG alone in its environment."
+    instance: str
+    command: str
+    user: str
+    reason: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StateLost(_Worded, _Warning):
     """The file that says which rows are lvsd's could not be read or written. Forwarding is not affected."""
 

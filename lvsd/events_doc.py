@@ -54,6 +54,7 @@ _MEANINGS = {
     "cause": "why: `adopted` (found and taken over), `config`, `health`, `drift` (somebody else did it), \
 `mended` (after drift), `retried` (after a refusal), `stop`, `vrrp` (an election)",
     "change": "`added`, `edited` or `removed`",
+    "command": "the program and its arguments",
     "config": "the configuration file",
     "count": "how many",
     "director": "the director's name",
@@ -80,6 +81,7 @@ _MEANINGS = {
     "new": "as it is now",
     "notes": "remarks on the configuration, as many as have room",
     "old": "as it was",
+    "output": "what it wrote",
     "part": "0, and counting up where it takes more than one line",
     "parts": "how many lines it takes",
     "peer": "the address that the other director's advertisements come from",
@@ -104,6 +106,7 @@ _MEANINGS = {
     "source": "where the last of them came from",
     "state": "`initialize`, `backup`, `master` or `fault`",
     "tracked": "the interface, command or virtual service",
+    "user": "the user as whom it ran",
     "version": "lvsd's version",
     "weight": "the row's weight",
     "well": "whether it is well",
