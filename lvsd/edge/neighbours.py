@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 100
 """How many frames are taken in before anything else is done."""
 
+FILTERABLE: Final = 500
+"""With how many IPv4 addresses the kernel still spares us the ARP of others: its room for filters is 20 kB."""
+
 
 class Announcer:
     """Announces addresses on any interface, by one socket that hears nothing. No right to it is an OSError.
@@ -153,8 +156,6 @@ _PROGRAM = struct.Struct("HP")  # struct sock_fprog: how many instructions, and 
 _LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _ARP_SENDER_AT = 28
 _WHOLE, _NOTHING = 0xFFFFFFFF, 0
-_FILTERABLE = 2000
-"""How many addresses a filter takes: the kernel allows 4,096 instructions."""
 
 
 def _open_packets() -> socket.socket:
@@ -186,7 +187,7 @@ def _let_through(arp: socket.socket, senders: Collection[Address]) -> None:
         program.append(_INSTRUCTION.pack(_JUMP_IF_EQUAL, 0, 1, int.from_bytes(sender)))
         program.append(_INSTRUCTION.pack(_RETURN, 0, 0, _WHOLE))
     program.append(_INSTRUCTION.pack(_RETURN, 0, 0, _NOTHING))
-    if len(senders) > _FILTERABLE:
+    if len(senders) > FILTERABLE:
         program = [_INSTRUCTION.pack(_RETURN, 0, 0, _WHOLE)]
     instructions = ctypes.create_string_buffer(b"".join(program))
     where = _PROGRAM.pack(len(program), ctypes.addressof(instructions))
