@@ -245,7 +245,7 @@ class Failover:
         return self._settle_one(router, now)
 
     def _own(self, config: VrrpInstance, link: Link) -> Address | None:
-        """Return an address of the interface that is no VIP; of IPv6 the link-local one (RFC 9568, 5.1.2.1)."""
+        """Return an address of an interface that is no VIP; of IPv6 a link-local one (RFC 9568, 5.1.2.1)."""
         vips = {
             address.address
             for instance in self.instances

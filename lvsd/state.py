@@ -1,7 +1,8 @@
 """The log folded into the state: what `status` shows, at any moment that the log covers.
 
 Only facts count: rows are what `service.*` and `server.*` say, verdicts what `health.changed` says, and what
-is wanted what `config.changed` says; `snapshot.*` lines set all three, so that a log may start anywhere.
+is wanted what `config.changed` says; VRRP instances are what `vrrp.changed` says; `snapshot.*` lines set all of them, so
+that a log may start anywhere.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class State:
 
     `complete` is False after a gap in it and at the start of a run, until the next snapshot is whole.
     `unseen` are the services and rows that the snapshot being read has not told of so far, None where none
-    is being read.
+    is being read, and `instances` those of VRRP that it has told of.
     """
 
     director: str = ""
@@ -65,6 +66,8 @@ class State:
     rows: dict[Key, ServiceRows] = field(default_factory=dict)
     addresses: dict[str, dict[str, str]] = field(default_factory=dict)
     foreign: dict[str, None] = field(default_factory=dict)
+    vrrp: dict[str, dict[str, Any]] = field(default_factory=dict)
+    instances: set[str] = field(default_factory=set)
     unseen: set[str | Key] | None = None
 
     def fold(self, record: Record) -> None:
@@ -84,6 +87,7 @@ class State:
             "complete": self.complete,
             "running": self.running,
             "virtual_services": {name: self._service(wanted) for name, wanted in self.services.items()},
+            "vrrp": self.vrrp,
             "addresses": list(self.addresses.values()),
             "foreign": list(self.foreign),
         }
@@ -213,6 +217,27 @@ def _address_removed(state: State, record: Record) -> None:
     state.addresses.pop(f"{record['address']} {record['interface']}", None)
 
 
+def _vrrp_changed(state: State, record: Record) -> None:
+    state.instances.add(record["instance"])
+    _set_instance(state, record, record["new"], record["ts"])
+
+
+def _vrrp_told(state: State, record: Record) -> None:
+    state.instances.add(record["instance"])
+    _set_instance(state, record, record["state"], record["since"])
+
+
+def _set_instance(state: State, record: Record, is_in: str, since: str) -> None:
+    told = {field: record[field] for field in ("addresses", "priority", "master", "reason")}
+    state.vrrp[record["instance"]] = {"state": is_in, "since": since, **told}
+
+
+def _vrrp_weighed(state: State, record: Record) -> None:
+    instance = state.vrrp.get(record["instance"])
+    if instance is not None:
+        instance["priority"] = record["priority"]
+
+
 def _foreign_appeared(state: State, record: Record) -> None:
     state.foreign[record["row"]] = None
 
@@ -223,7 +248,7 @@ def _foreign_disappeared(state: State, record: Record) -> None:
 
 def _snapshot_begins(state: State, record: Record) -> None:
     state.director, state.running = record["director"], True
-    state.unseen = {*state.services, *state.rows}
+    state.unseen, state.instances = {*state.services, *state.rows}, set()
 
 
 def _snapshot_tells(state: State, record: Record) -> None:
@@ -259,6 +284,7 @@ def _snapshot_ends(state: State, record: Record) -> None:
     state.foreign |= dict.fromkeys(record["foreign"])
     if record["part"] + 1 < record["parts"]:
         return
+    state.vrrp = {name: told for name, told in state.vrrp.items() if name in state.instances}
     for unseen in state.unseen:
         if isinstance(unseen, str):
             state.services.pop(unseen, None)
@@ -297,6 +323,9 @@ _STEPS: dict[str, Callable[[State, Record], None]] = {
     "server.removed": _server_removed,
     "address.added": _address_added,
     "address.removed": _address_removed,
+    "vrrp.changed": _vrrp_changed,
+    "vrrp.tracked": _vrrp_weighed,
+    "snapshot.vrrp": _vrrp_told,
     "foreign.appeared": _foreign_appeared,
     "foreign.disappeared": _foreign_disappeared,
     "snapshot.begin": _snapshot_begins,

@@ -38,6 +38,7 @@ def status_text(state: State) -> str:
     lines += ["", text.render(table).rstrip("\n")]
     lines += _section("Rows that the log tells damaged:", iter(damaged))
     lines += _section("Real servers without a row, or that are not up:", _troubled(state))
+    lines += _section("VRRP:", _instances(state))
     lines += _section(
         "VIPs:", (f"{told['address']} on {told['interface']}" for told in state.addresses.values())
     )
@@ -48,6 +49,13 @@ def status_text(state: State) -> str:
 def _section(title: str, lines: Iterator[str]) -> list[str]:
     found = [f"  {line}" for line in lines]
     return ["", title, *found] if found else []
+
+
+def _instances(state: State) -> Iterator[str]:
+    for name, told in state.vrrp.items():
+        master = f", master is {told['master']}" if told["master"] and told["state"] != "master" else ""
+        yield f"{name:<12} {told['state']:<10} priority {told['priority']}{master}  since {told['since']}"
+        yield f"{'':<12} {', '.join(told['addresses'])}: {told['reason']}"
 
 
 def _troubled(state: State) -> Iterator[str]:

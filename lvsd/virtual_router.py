@@ -51,6 +51,7 @@ class VirtualRouter:
         self._leave_at: Seconds | None = None
         self._announce_at: list[Seconds] = []
         self._master: Address | None = None
+        self._why_silent = _NOBODY
         self._covers_addresses = True
         self._contested = Limiter()
 
@@ -90,8 +91,8 @@ class VirtualRouter:
             effects.append(Announce(self.config))
         if self.source is None:
             return effects
-        silent = self._silence() if isinstance(self.state, Backup) else self.reason
-        return effects + self._take(machine.fire(self._router(), self.state, now.monotonic), silent, now)
+        step = machine.fire(self._router(), self.state, now.monotonic)
+        return effects + self._take(step, self._why_silent, now)
 
     def hear(self, said: Advertisement, now: Instant) -> list[FailoverEffect]:
         """Take in an advertisement that is to be heeded."""
@@ -104,6 +105,7 @@ class VirtualRouter:
             if self.resuming:
                 self.resuming = False
                 effects.append(KeepAddresses())
+        self._why_silent = self._words_for(said)
         before = self.state
         step = machine.hear(self._router(), before, said, now.monotonic)
         reason = f"{said.source} advertises priority {said.priority}"
@@ -129,7 +131,7 @@ class VirtualRouter:
         if self.resuming and adopted and self._nobody_took_over(now):
             return self._take(machine.start(self._router(), now.monotonic, resuming=True), _RESUMED, now)
         if serving and not self.resuming:
-            self._master = None
+            self._master, self._why_silent = None, _NOBODY
             return self._take(machine.start(self._router(), now.monotonic), "it can serve", now)
         if isinstance(self.state, Fault):
             return self._take(machine.resign(self.state, Initialize()), WAITING, now)
@@ -297,10 +299,13 @@ class VirtualRouter:
             preempt_delay=config.preempt_delay,
         )
 
-    def _silence(self) -> str:
-        if self._master is None:
-            return "no master was heard"
-        return f"{self._master} was not heard any more"
+    def _words_for(self, said: Advertisement) -> str:
+        """Return why this director takes over when its timer runs out after that was heard."""
+        if said.priority == RESIGNED:
+            return f"{said.source} has resigned"
+        if said.priority < self.priority and self.config.preempt:
+            return f"{said.source} has priority {said.priority}, this director {self.priority}"
+        return f"{said.source} was not heard any more"
 
     def _master_text(self) -> str:
         known = self.source if self.is_master else self._master
@@ -310,6 +315,7 @@ class VirtualRouter:
         return [str(address) for address in (*self.config.addresses, *self.config.excluded)]
 
 
+_NOBODY = "no master was heard"
 _RESUMED = "it was master when it stopped, and nobody has taken over"
 _LATE = "this director was held up for so long that another took over"
 

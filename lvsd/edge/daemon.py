@@ -101,7 +101,9 @@ class Daemon:
             lambda *_: None,
         )
         self._reloader = Reloader(self._director, self._feed, self._report, self._memory.write)
-        self._snapshots = Snapshots(loaded.settings.director, self._director, self._vips, log, self._report)
+        self._snapshots = Snapshots(
+            loaded.settings.director, self._director, self._vrrp.failover, self._vips, log, self._report
+        )
         log.on_recovered = lambda: self._snapshots.want("lines lost")
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -109,8 +109,11 @@ def _changes(director: Director, table: Table, now: Instant) -> Iterator[Change]
 
 def _vip_changes(vips: Vips, config: Config) -> list[str]:
     """Return the commands that would bring the VIPs in place."""
-    vips.want(config.settings.addresses)
+    shared = [each for instance in config.settings.vrrp for each in (*instance.addresses, *instance.excluded)]
     with Addresses() as addresses:
+        # The VIPs of VRRP stay as they are: which director holds them is the election's to say.
+        held = [each for each in shared if _look(addresses, each)[0]]
+        vips.want([*config.settings.addresses, *held], shared)
         looked = {(each.address, each.interface): _look(addresses, each) for each in vips.concerned}
     commands = []
     for effect in vips.see([where for where, (found, _) in looked.items() if found], "config"):

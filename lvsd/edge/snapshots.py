@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lvsd.director import Director
     from lvsd.edge.log import Log
     from lvsd.events import Event
+    from lvsd.failover import Failover
     from lvsd.model import Seconds
     from lvsd.vips import Vips
 
@@ -27,11 +28,18 @@ CROWDED_WAIT: Final[Seconds] = 0.05
 class Snapshots:
     """Writes a snapshot when asked, and after every `EVENTS_BETWEEN` events."""
 
-    def __init__(
-        self, name: str, director: Director, vips: Vips, log: Log, report: Callable[[Event], None]
+    def __init__(  # noqa: PLR0913, PLR0917 - all that a snapshot tells of
+        self,
+        name: str,
+        director: Director,
+        failover: Failover,
+        vips: Vips,
+        log: Log,
+        report: Callable[[Event], None],
     ) -> None:
         self.name = name
         self._director = director
+        self._failover = failover
         self._vips = vips
         self._log = log
         self._report = report
@@ -64,6 +72,8 @@ class Snapshots:
                 self._report(line)
             if i % AT_ONCE == 0:
                 await asyncio.sleep(CROWDED_WAIT if self._log.is_crowded else 0)
+        for line in self._failover.snapshot():
+            self._report(line)
         for line in snapshot_end(self._vips.held.values(), self._director.ledger.foreign):
             self._report(line)
         self._log.since_snapshot = 0
