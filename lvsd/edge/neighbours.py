@@ -32,7 +32,7 @@ AT_ONCE: Final = 100
 """How many frames are taken in before anything else is done."""
 
 FILTERABLE: Final = 500
-"""With how many IPv4 addresses the kernel still spares us the ARP of others: its room for filters is 20 kB."""
+"""Up to how many IPv4 addresses the kernel spares us all other ARP: it has 20 kB for a socket's filter."""
 
 
 class Announcer:

@@ -251,7 +251,7 @@ vrrp_instance vip {{
 """
 
 
-SECRET = "authentication {\nauth_type PASS\nauth_pass geheim\n}"
+SIGNED = "authentication {\nauth_type PASS\nauth_pass geheim\n}"
 UNICAST = f"unicast_src_ip {VS2}\nunicast_peer {{\n{VS1}\n}}"
 UNICAST_V6 = f"unicast_src_ip {VS2_V6}\nunicast_peer {{\n{VS1_V6}\n}}"
 FAST = "advert_int 0.25"
@@ -273,6 +273,8 @@ class Peering:
     """None is what vs1 has for a link-local address."""
     theirs: Address | None = None
     """None is the group."""
+    hop_limit: int = 255
+    """keepalived's: over IPv6 it leaves that of unicast as the host has it."""
 
     async def says(self, vs2: Machine) -> tuple[Advertisement, Address | None]:
         """Return what keepalived says, and to whom."""
@@ -292,13 +294,14 @@ KEEPALIVED = pytest.mark.parametrize(
     "peering",
     [
         pytest.param(Peering(conf(2, f"{VIP}/24"), V2), id="v2"),
-        pytest.param(Peering(conf(2, f"{VIP}/24", SECRET), replace(V2, password=b"geheim")), id="v2 PASS"),
+        pytest.param(Peering(conf(2, f"{VIP}/24", SIGNED), replace(V2, password=b"geheim")), id="v2 PASS"),
         pytest.param(Peering(conf(2, f"{VIP}/24", UNICAST), V2, theirs=VS2), id="v2 unicast"),
         pytest.param(Peering(conf(3, f"{VIP}/24", FAST), SAID), id="v3"),
         pytest.param(Peering(conf(3, f"{VIP}/24", f"{FAST}\n{UNICAST}"), SAID, theirs=VS2), id="v3 unicast"),
         pytest.param(Peering(conf(3, f"{VIP6}/64", FAST), V6, None), id="v3 IPv6"),
         pytest.param(
-            Peering(conf(3, f"{VIP6}/64", f"{FAST}\n{UNICAST_V6}"), V6, VS1_V6, VS2_V6), id="v3 IPv6 unicast"
+            Peering(conf(3, f"{VIP6}/64", f"{FAST}\n{UNICAST_V6}"), V6, VS1_V6, VS2_V6, hop_limit=64),
+            id="v3 IPv6 unicast",
         ),
     ],
 )
@@ -313,7 +316,7 @@ async def test_what_keepalived_says_is_understood(vs1: Machine, vs2: Machine, pe
         await peer.process.saw("Entering MASTER STATE")
         await peer.stop()
     heard = await hears
-    assert {(packet.hop_limit, packet.destination) for packet in heard} == {(255, destination)}
+    assert {(packet.hop_limit, packet.destination) for packet in heard} == {(peering.hop_limit, destination)}
     *first, last = [decode(packet.payload, packet.source, packet.destination) for packet in heard]
     assert first == [said] * len(first) != []
     assert last == replace(said, priority=RESIGNED)
