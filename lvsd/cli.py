@@ -187,6 +187,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from lvsd.edge.parser_process import ParserProcess
 
     begun = ParserProcess(arguments.config)  # parses while the rest is imported
+    from lvsd.edge import advertised
+
+    advertised.repeat()
     from lvsd.edge.run import run
 
     run(arguments.config, begun)

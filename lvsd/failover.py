@@ -14,11 +14,11 @@ from lvsd.errors import PacketError
 from lvsd.events import VrrpDiffers, VrrpRejected, VrrpWaiting
 from lvsd.virtual_router import WAITING, VirtualRouter
 from lvsd.vrrp.admission import MALFORMED, Limiter, differences, trouble_with
-from lvsd.vrrp.machine import Backup, Fault, Initialize, Master
+from lvsd.vrrp.machine import DOWN_AFTER, Backup, Fault, Initialize, Master
 from lvsd.vrrp.packet import OWNER, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from lvsd.config.model import DirectorAddress, Tracked, VrrpInstance
     from lvsd.effects import FailoverEffect
@@ -112,13 +112,17 @@ class Failover:
         self._by_name = {router.config.name: router for router in self._routers.values()}
         return [*effects, *self._settle(now)]
 
-    def resume(self, held: Collection[DirectorAddress], advertised_at: Seconds, now: Instant) -> None:
-        """Take in which VIPs an earlier run left in place, and when it advertised last (monotonic)."""
+    def resume(
+        self, held: Collection[DirectorAddress], advertised_at: Mapping[str, Seconds], now: Instant
+    ) -> None:
+        """Take in which VIPs an earlier run left in place, and when it advertised what last (monotonic)."""
         present = {(address.address, address.interface) for address in held}
         for router in self._routers.values():
             own = {(address.address, address.interface) for address in router.config.addresses}
             router.resuming = bool(own & present)
-            router.fresh_until = min(now.monotonic, advertised_at) + 3 * router.config.interval
+            last = advertised_at.get(router.config.name, 0.0)
+            # Of an earlier boot are moments that have not come yet.
+            router.fresh_until = last + DOWN_AFTER * router.config.interval if last <= now.monotonic else 0.0
 
     def serve(self, now: Instant, *, adopted: bool, serving: bool) -> list[FailoverEffect]:
         """Take in how far this director serves."""

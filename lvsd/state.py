@@ -1,8 +1,8 @@
 """The log folded into the state: what `status` shows, at any moment that the log covers.
 
-Only facts count: rows are what `service.*` and `server.*` say, verdicts what `health.changed` says, and what
-is wanted what `config.changed` says; VRRP instances are what `vrrp.changed` says; `snapshot.*` lines set all of them, so
-that a log may start anywhere.
+Only facts count: rows are what `service.*` and `server.*` say, verdicts what `health.changed` says, what is
+wanted what `config.changed` says, and VRRP instances what `vrrp.changed` says; `snapshot.*` lines set all of
+that, so that a log may start anywhere.
 """
 
 from __future__ import annotations

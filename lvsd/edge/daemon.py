@@ -95,7 +95,6 @@ class Daemon:
             Failover(),
             self._links,
             addresses,
-            file.with_name("advertised"),
             self._keep_vips,
             self._report,
             lambda *_: None,

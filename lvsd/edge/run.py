@@ -6,7 +6,7 @@ import asyncio
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from lvsd.edge import garbage, memory, state_file
+from lvsd.edge import advertised, garbage, memory, state_file
 from lvsd.edge.addresses import Addresses
 from lvsd.edge.daemon import Daemon, log_error
 from lvsd.edge.ipvs import Ipvs
@@ -34,6 +34,7 @@ async def _run(path: str, begun: ParserProcess) -> None:
         parser = Parser(begun)
         stack.callback(parser.close)
         stack.callback(memory.claim(state_file.path().parent).release)
+        advertised.repeat()
         loaded = await signals.unless_stopped(parser.load(path))
         if loaded is not None:
             await _serve(path, loaded, signals, parser)
@@ -45,6 +46,7 @@ async def _serve(path: str, loaded: Loaded, signals: Signals, parser: Parser) ->
     except OSError as error:
         raise log_error(path, loaded, error) from None
     try:
+        advertised.repeat()
         with Addresses() as addresses:
             async with Ipvs() as ipvs:
                 await Daemon(path, loaded, log, ipvs, addresses, signals, parser).run()

@@ -9,18 +9,19 @@ import errno
 import os
 import stat
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
 from lvsd.config.model import DirectorAddress
 from lvsd.config.values import LONGEST_INTERFACE, MAX_MARK, MAX_PORT, is_interface
+from lvsd.edge import runtime
 from lvsd.ipvs.ledger import Owned
 from lvsd.model import Address, FirewallMark, Protocol, ServerKey, ServiceKey, VirtualAddress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 VERSION = 1
 HOST_BITS = {4: 32, 6: 128}
@@ -38,14 +39,8 @@ class Remembered:
 
 
 def path() -> Path:
-    """Return where the file is: in systemd's RuntimeDirectory, else /run/lvsd.
-
-    Where a drop-in adds others, systemd names them all (systemd.exec(5)) and sorts them: the one called lvsd
-    is meant, where there is one, so that commands outside the unit find the same.
-    """
-    given = [Path(each) for each in os.environ.get("RUNTIME_DIRECTORY", "").split(":") if each]
-    own = [each for each in given if each.name == "lvsd"]
-    return [*own, *given, Path("/run/lvsd")][0] / "state.json"
+    """Return where the file is."""
+    return runtime.directory() / "state.json"
 
 
 def read(file: Path) -> Remembered:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import struct
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from lvsd.config.model import TrackedInterface
+from lvsd.edge.advertised import Advertised, Said
 from lvsd.edge.interfaces import LinkState
 from lvsd.edge.neighbours import Announcer
 from lvsd.edge.vrrp_socket import VrrpSocket
@@ -21,7 +20,6 @@ from lvsd.vrrp.packet import GROUP_V4, GROUP_V6, RESIGNED, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from lvsd.config.model import DirectorAddress, VrrpInstance
     from lvsd.edge.addresses import Addresses
@@ -31,7 +29,8 @@ if TYPE_CHECKING:
     from lvsd.failover import Packet
     from lvsd.model import Seconds
 
-_STAMP: Final = struct.Struct("d")
+
+MASTER = "master"
 
 
 class VrrpKeeper:
@@ -42,7 +41,6 @@ class VrrpKeeper:
         failover: Failover,
         links: Links,
         addresses: Addresses,
-        stamp: Path,
         keep: Callable[[], None],
         report: Callable[[Event], None],
         notify: Callable[[VrrpInstance, str, int], None],
@@ -53,7 +51,7 @@ class VrrpKeeper:
         self._keep = keep
         self._report = report
         self._notify = notify
-        self._stamp = _Stamp(stamp)
+        self._advertised = Advertised()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._sockets: dict[tuple[str, int], VrrpSocket] = {}
@@ -66,7 +64,8 @@ class VrrpKeeper:
         present = {(found.address, found.interface) for found in self._addresses.all()}
         held = [each for each in recorded if (each.address, each.interface) in present]
         self.configure(instances)
-        self.failover.resume(held, self._stamp.read(), _now())
+        last = {each.name: self._advertised.advertised_at(_file_of(each)) for each in self.failover.instances}
+        self.failover.resume(held, last, _now())
 
     def configure(self, instances: Iterable[VrrpInstance]) -> None:
         """Bring the instances into force."""
@@ -97,6 +96,8 @@ class VrrpKeeper:
                 case Announce(instance):
                     self._announce(instance)
                 case Notify(instance, state, priority):
+                    if state != MASTER:
+                        self._advertised.forget(_file_of(instance))
                     self._notify(instance, state, priority)
                 case _:
                     assert_never(effect)
@@ -118,7 +119,7 @@ class VrrpKeeper:
         self._sockets.clear()
         if self._announcer is not None:
             self._announcer.close()
-        self._stamp.close()
+        self._advertised.close()
 
     def _look(self, interface: str) -> None:
         state = self._links.state(interface)
@@ -176,14 +177,16 @@ class VrrpKeeper:
         group = GROUP_V4 if instance.family == 4 else GROUP_V6  # noqa: PLR2004
         peers = (effect.to,) if effect.to is not None else instance.peers or (group,)
         for peer in peers:
+            payload = encode(said, peer)
             try:
-                opened.send(encode(said, peer), said.source, peer)
+                opened.send(payload, said.source, peer)
             except OSError as error:
                 self._tell_unsent(instance, error)
             else:
                 self._unsent.pop(instance.name, None)
         if said.priority != RESIGNED:
-            self._stamp.write(self._loop.time())
+            last = Said(instance.interface, said.source, peers, payload, said.interval)
+            self._advertised.note(_file_of(instance), last)
 
     def _announce(self, instance: VrrpInstance) -> None:
         by_interface: dict[str, list[DirectorAddress]] = {}
@@ -203,32 +206,8 @@ class VrrpKeeper:
             self._report(VrrpUnsent(instance=instance.name, reason=reason))
 
 
-class _Stamp:
-    """A file that says when an advertisement was sent last, for the run after this one."""
-
-    def __init__(self, file: Path) -> None:
-        self._descriptor: int | None = None
-        with suppress(OSError):
-            file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-
-    def read(self) -> Seconds:
-        """Return the moment (monotonic, of this boot), 0 where nothing is known."""
-        if self._descriptor is None:
-            return 0.0
-        told = os.pread(self._descriptor, _STAMP.size, 0)
-        return float(_STAMP.unpack(told)[0]) if len(told) == _STAMP.size else 0.0
-
-    def write(self, moment: Seconds) -> None:
-        """Set the moment; on a tmpfs, as /run is, this waits for nothing."""
-        if self._descriptor is not None:
-            with suppress(OSError):
-                os.pwrite(self._descriptor, _STAMP.pack(moment), 0)
-
-    def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+def _file_of(instance: VrrpInstance) -> str:
+    return f"{instance.interface}-{instance.family}-{instance.vrid}"
 
 
 def _interfaces_of(instance: VrrpInstance) -> set[str]:

@@ -1,0 +1,123 @@
+"""What was advertised last, written down at each advertisement: the next run goes on with it at once.
+
+A director that was killed is started again within the master-down interval, but takes a while to find out how
+things are. The kernel forwards meanwhile and has the VIPs; so what the run before said last is said again, as
+long as nobody can have taken over. It imports little.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lvsd.edge import runtime
+from lvsd.edge.vrrp_raw import open_socket, send
+from lvsd.model import Address
+from lvsd.vrrp.machine import DOWN_AFTER
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from lvsd.model import Seconds
+
+
+class Said(NamedTuple):
+    """An advertisement as it was sent, and to whom; `interval` is the time to the next."""
+
+    interface: str
+    source: Address
+    peers: Sequence[Address]
+    payload: bytes
+    interval: Seconds
+
+
+class Advertised:
+    """The files in a folder of their own, one for each virtual router that this director is master of."""
+
+    def __init__(self) -> None:
+        self._folder = _folder()
+        self._descriptors: dict[str, int] = {}
+
+    def note(self, router: str, said: Said) -> None:
+        """Write down that this was sent now; on a tmpfs, as /run is, it waits for nothing."""
+        told = {
+            "at": time.monotonic(),
+            "interval": said.interval,
+            "interface": said.interface,
+            "source": str(said.source),
+            "peers": [str(peer) for peer in said.peers],
+            "payload": said.payload.hex(),
+        }
+        with suppress(OSError):
+            _write(self._descriptor(router), told)
+
+    def forget(self, router: str) -> None:
+        """Note that this director is no longer master of it."""
+        with suppress(OSError):
+            os.ftruncate(self._descriptor(router), 0)
+
+    def advertised_at(self, router: str) -> Seconds:
+        """Return when it was advertised last (monotonic), long ago where that is not known."""
+        told = _read(self._folder / router)
+        return float(told["at"]) if told else float("-inf")
+
+    def close(self) -> None:
+        """Close the files."""
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors.clear()
+
+    def _descriptor(self, router: str) -> int:
+        if router not in self._descriptors:
+            self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._descriptors[router] = os.open(self._folder / router, flags, 0o644)
+        return self._descriptors[router]
+
+
+def repeat() -> None:
+    """Send again what an earlier run has sent last, where nobody can have taken over since."""
+    with suppress(OSError):
+        for file in sorted(_folder().iterdir()):
+            told = _read(file)
+            now = time.monotonic()
+            # Of an earlier boot are moments that have not come yet.
+            if told and told["at"] <= now < told["at"] + DOWN_AFTER * told["interval"] and _send(told):
+                descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+                _write(descriptor, told | {"at": time.monotonic()})
+                os.close(descriptor)
+
+
+def _folder() -> Path:
+    return runtime.directory() / "advertised"
+
+
+def _send(told: dict[str, Any]) -> bool:
+    source = Address.parse(told["source"])
+    try:
+        with open_socket(told["interface"], source.version) as opened:
+            interface = socket.if_nametoindex(told["interface"])
+            for peer in told["peers"]:
+                send(opened, interface, bytes.fromhex(told["payload"]), source, Address.parse(peer))
+    except OSError:
+        return False
+    return True
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        told: dict[str, Any] = json.loads(file.read_bytes())
+        return told if isinstance(told["at"], float) and isinstance(told["interval"], float) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(descriptor: int, told: dict[str, Any]) -> None:
+    content = json.dumps(told).encode()
+    os.pwrite(descriptor, content, 0)
+    os.ftruncate(descriptor, len(content))
