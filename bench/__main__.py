@@ -7,11 +7,16 @@ import asyncio
 import sys
 import time
 
-from bench import detection, probes, profile, start
+from bench import detection, failover, probes, profile, start
 from bench.report import Figure, machine, say, table
 from lvsd.lab import kernel
 
-PARTS = {"start": start.measure, "detection": detection.measure, "probes": probes.measure}
+PARTS = {
+    "start": start.measure,
+    "detection": detection.measure,
+    "probes": probes.measure,
+    "failover": failover.measure,
+}
 HOW = "this is no lab; run it with: python -m lvsd.lab run --timeout 900 -- python -m bench"
 
 

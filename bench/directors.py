@@ -38,6 +38,10 @@ class Director(ABC):
         """Start it on an empty table and with no memory of an earlier run; return when (monotonic)."""
         self.configure(setup)
         self._forget()
+        return await self.resume()
+
+    async def resume(self) -> Seconds:
+        """Start it again, with what it remembers and what it left in the kernel; return when (monotonic)."""
         began_at = time.monotonic()
         self._process = await self.machine.start(self._command(), name=self.name)
         return began_at
@@ -51,10 +55,14 @@ class Director(ABC):
         self._running.signal(signal.SIGHUP)
         return time.monotonic()
 
-    async def kill(self) -> None:
-        """End it at once, and empty the table."""
+    async def crash(self) -> None:
+        """End all of it at once; the kernel keeps what it has."""
         self._running.kill()
         await self._running.wait()
+
+    async def kill(self) -> None:
+        """End it at once, and empty the table."""
+        await self.crash()
         await self.machine.run(["/usr/sbin/ipvsadm", "-C"])
 
     async def stop(self) -> None:
@@ -125,16 +133,20 @@ class Clocked(Lvsd):
 
 
 class Keepalived(Director):
-    """keepalived, its checker without VRRP: `-n` in the foreground, `-l` with its log on standard error."""
+    """keepalived: `-n` in the foreground, `-l` with its log on standard error, without VRRP unless told."""
 
     name = "keepalived"
+
+    def __init__(self, machine: Machine, *, vrrp: bool = False) -> None:
+        super().__init__(machine)
+        self._only = () if vrrp else ("-C",)
 
     def _render(self, setup: Setup) -> str:
         return keepalived_conf(setup)
 
     def _command(self) -> list[str]:
-        pids = [f"{option}{self.machine.directory}/{option.strip('-')}.pid" for option in ("-p", "-c")]
-        return ["/usr/sbin/keepalived", "-n", "-l", "-C", "-f", str(self._config), *pids]
+        pids = [f"{option}{self.machine.directory}/{option.strip('-')}.pid" for option in ("-p", "-c", "-r")]
+        return ["/usr/sbin/keepalived", "-n", "-l", *self._only, "-f", str(self._config), *pids]
 
 
 def _children(pid: int) -> Iterator[int]:

@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.directors import Keepalived, Lvsd
 from bench.report import Figure, megabytes, say
 from bench.setups import Check, setup
-from bench.watch import Watch, until
+from bench.watch import Watch, accepted, until
 from lvsd.lab.lab import Lab
 from lvsd.lab.network import Host, Network
 from lvsd.lab.services import Nginx
@@ -102,9 +101,9 @@ async def _take(director: Director, rs1: Machine, wanted: Setup) -> _Taken:
     with contextlib.suppress(TimeoutError):  # a machine too busy for this many probes; the figure says so
         await until(lambda: not _missing(watch, wanted), PATIENCE)
     await asyncio.sleep(begun_at + FIRST_PROBES + wanted.check.interval - time.monotonic())
-    cpu, probes = director.cpu(), await _accepted(rs1)
+    cpu, probes = director.cpu(), await accepted(rs1)
     await asyncio.sleep(WINDOW)
-    made = await _accepted(rs1) - probes
+    made = await accepted(rs1) - probes
     taken = _Taken(director.cpu() - cpu, made, director.memory(), _missing(watch, wanted))
     watch.close()
     await director.kill()
@@ -114,10 +113,3 @@ async def _take(director: Director, rs1: Machine, wanted: Setup) -> _Taken:
 def _missing(watch: Watch, wanted: Setup) -> int:
     """Return how many real servers are not in the table."""
     return sum(len(service.servers) - len(watch.servers(service.key)) for service in wanted.services)
-
-
-async def _accepted(machine: Machine) -> int:
-    """Return how many TCP connections the host has taken since it was made."""
-    counters = await machine.do(Path("/proc/thread-self/net/snmp").read_text)
-    names, values = (line.split() for line in counters.splitlines() if line.startswith("Tcp:"))
-    return int(dict(zip(names, values, strict=True))["PassiveOpens"])

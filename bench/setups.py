@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lvsd.model import Seconds, Table
 
 PORT = 80
+VRID = 51
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,21 @@ class Balanced:
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """A VIP that two directors share by VRRP, version 3."""
+
+    vip: str
+    priority: int
+    interval: Seconds
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
-    """Virtual services that are probed alike, or never."""
+    """Virtual services that are probed alike, or never, and a VIP that is shared with another director."""
 
     services: tuple[Balanced, ...]
     check: Check | None = None
+    shared: Shared | None = None
 
     @property
     def rows(self) -> int:
@@ -83,12 +94,14 @@ def server_key(address: str) -> ServerKey:
 
 def lvsd_yaml(setup: Setup) -> str:
     """Return the setup as lvsd's YAML."""
-    return "\n".join([*_yaml_check(setup.check), "virtual_services:", *_yaml_services(setup), ""])
+    parts = (*_yaml_check(setup.check), *_yaml_shared(setup.shared))
+    return "\n".join([*parts, "virtual_services:", *_yaml_services(setup), ""])
 
 
 def keepalived_conf(setup: Setup) -> str:
     """Return the setup as keepalived.conf; without a check a real server is up from the start there, too."""
-    return "\n".join(line for service in setup.services for line in _blocks(service, setup.check)) + "\n"
+    services = (line for service in setup.services for line in _blocks(service, setup.check))
+    return "\n".join([*_vrrp_instance(setup.shared), *services, ""])
 
 
 def ipvsadm_rules(setup: Setup) -> str:
@@ -118,6 +131,18 @@ def _yaml_check(check: Check | None) -> Iterator[str]:
     yield "    fall: 2"
 
 
+def _yaml_shared(shared: Shared | None) -> Iterator[str]:
+    if shared is None:
+        return
+    yield "vrrp:"
+    yield "  vip:"
+    yield "    interface: eth0"
+    yield f"    virtual_router_id: {VRID}"
+    yield f"    priority: {shared.priority}"
+    yield f"    advertisement_interval: {shared.interval:g}s"
+    yield f"    addresses: [{shared.vip}/24]"
+
+
 def _yaml_services(setup: Setup) -> Iterator[str]:
     for i, service in enumerate(setup.services):
         yield f"  s{i}:"
@@ -128,6 +153,20 @@ def _yaml_services(setup: Setup) -> Iterator[str]:
         yield f"    check: {'probe' if setup.check else 'none'}"
         yield "    real_servers:"
         yield from (f"      - {server}" for server in service.servers)
+
+
+def _vrrp_instance(shared: Shared | None) -> Iterator[str]:
+    if shared is None:
+        return
+    yield from ("global_defs {", "  vrrp_version 3", "}")
+    yield "vrrp_instance vip {"
+    yield "  state BACKUP"
+    yield "  interface eth0"
+    yield f"  virtual_router_id {VRID}"
+    yield f"  priority {shared.priority}"
+    yield f"  advert_int {shared.interval:g}"
+    yield from ("  virtual_ipaddress {", f"    {shared.vip}/24", "  }")
+    yield "}"
 
 
 def _blocks(service: Balanced, check: Check | None) -> Iterator[str]:

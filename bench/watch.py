@@ -68,6 +68,13 @@ async def until(holds: Callable[[], bool], within: Seconds = 300.0, every: Secon
     return time.monotonic()
 
 
+async def accepted(machine: Machine) -> int:
+    """Return how many TCP connections the host has taken since it was made."""
+    counters = await machine.do(Path("/proc/thread-self/net/snmp").read_text)
+    names, values = (line.split() for line in counters.splitlines() if line.startswith("Tcp:"))
+    return int(dict(zip(names, values, strict=True))["PassiveOpens"])
+
+
 def _ipvs_family(link: socket.socket) -> int:
     """Return IPVS's number in generic netlink."""
     name = codec.FAMILY.encode() + b"\0"
