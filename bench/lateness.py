@@ -23,8 +23,7 @@ from lvsd.lab.vrrp_capture import VrrpCapture
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.clock import longest
-from bench.directors import Director
+    from bench.directors import Director
     from bench.setups import Setup
     from lvsd.lab.machine import Machine
     from lvsd.lab.vrrp_capture import Lateness
