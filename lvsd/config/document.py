@@ -62,17 +62,22 @@ class Document:
 
 @dataclass(slots=True)
 class Merged:
-    """All files of a configuration as one: its sections, and the document that each part came from."""
+    """All files of a configuration as one: its sections, and the document that each part came from.
+
+    `lvs_conf` is the one that was named beside lvsd's own YAML, where nothing is wrong in it.
+    """
 
     main: Document
     data: dict[str, Any] = field(default_factory=dict)
     owners: dict[Path, Document] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
+    lvs_conf_named: str = ""
+    lvs_conf: Document | None = None
 
     def place(self, path: Path, *, key: bool = False) -> Place:
         """Return where the value at `path` begins, in whichever file that is."""
-        owner = self.owners.get(path[:2]) or self.owners.get(path[:1]) or self.main
-        return owner.place(path, key=key)
+        owners = (self.owners.get(path[:length]) for length in (3, 2, 1))
+        return next((owner for owner in owners if owner), self.main).place(path, key=key)
 
 
 @dataclass(slots=True)

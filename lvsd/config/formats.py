@@ -65,5 +65,16 @@ def require_own(text: str, file: str) -> None:
     """Raise ConfigError where `text` is not lvsd's own YAML."""
     found, line = told_by_content(text)
     if found != OWN:
-        problem = f"this is {found}: only lvsd's own YAML can be included"
+        advice = (
+            ": name it as `lvs_conf`, or include it under `virtual_services`" if found == LVS_CONF else ""
+        )
+        problem = f"this is {found}, and only lvsd's own YAML can be included here{advice}"
         raise ConfigError([Mistake(Place(file, line, 1), "", problem)])
+
+
+def require_lvs_conf(text: str, file: str) -> None:
+    """Raise ConfigError where `text` is no lvs.conf."""
+    found, line = told_by_content(text)
+    if found != LVS_CONF:
+        what = "lvsd's own YAML, which is included by `include` at the top level" if found == OWN else found
+        raise ConfigError([Mistake(Place(file, line, 1), "", f"this is no lvs.conf, but {what}")])

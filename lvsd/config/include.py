@@ -7,8 +7,10 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lvsd.config import lvs_document
 from lvsd.config.document import Document, Findings, Merged
-from lvsd.config.formats import require_own
+from lvsd.config.formats import require_lvs_conf, require_own
+from lvsd.config.lvs_conf_beside import hand_out_vips
 from lvsd.config.source import Unreadable
 from lvsd.config.text import decode
 from lvsd.config.words import shown
@@ -25,7 +27,10 @@ MAX_NESTED = 8
 MAX_FILES = 10_000
 MAX_TOTAL_BYTES = 64 * 1024 * 1024
 
-_MERGED_BY_NAME = ("checks", "virtual_services")
+_MERGED_BY_NAME = ("checks", "virtual_services", "vrrp")
+_LVS_CONF: tuple[Path, ...] = (("lvs_conf",), ("virtual_services", "include"))
+"""Where an lvs.conf is named."""
+
 _WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -33,6 +38,7 @@ def merge(main: Document, source: Source) -> Findings:
     """Return `main` with all that it includes, as `findings.merged`, and what was wrong on the way."""
     findings = Findings(Merged(main, files=[main.file]))
     _Merger(source, findings).take(main, (posixpath.normpath(main.file),))
+    hand_out_vips(findings.merged)
     return findings
 
 
@@ -59,8 +65,10 @@ class _Merger:
         for section, value in document.data.items():
             if section in _MERGED_BY_NAME:
                 self._take_entries(document, section, value)
-            elif section != "include":
+            elif section not in ("include", "lvs_conf"):
                 self._take_section(document, section, value)
+        for path in _LVS_CONF:
+            self._lvs_conf(_Include(document, path, chain))
         for path, pattern in self._patterns(document):
             self._include(_Include(document, path, chain), pattern)
 
@@ -74,6 +82,8 @@ class _Merger:
             return
         target = merged.data.setdefault(section, {})
         for name, value in entries.items():
+            if (section, name) in _LVS_CONF:
+                continue
             if name in target:
                 self._twice(document, (section, name))
             else:
@@ -129,21 +139,63 @@ class _Merger:
 
     def _read(self, include: _Include, file: str) -> None:
         try:
+            text = self._text(include, file, f"cannot include {file}")
+            if text is not None:
+                require_own(text, file)
+                self.take(parse(text, file), (*include.chain, file))
+        except ConfigError as error:
+            self.findings.mistakes += error.mistakes
+
+    def _text(self, include: _Include, file: str, failed: str) -> str | None:
+        """Return the text of `file`; put down, beginning with `failed`, why there is none."""
+        try:
             raw = self.source.read(file)
         except Unreadable as problem:
-            self._wrong(include, f"cannot include {file}: {problem}")
-            return
+            self._wrong(include, f"{failed}: {problem}")
+            return None
         self.read += len(raw)
         if self.read > MAX_TOTAL_BYTES or len(self.findings.merged.files) > MAX_FILES:
             limits = f"at most {MAX_FILES:,} files and {MAX_TOTAL_BYTES >> 20} MiB"
             self._wrong(include, f"includes too much: {limits}")
             self.findings.raise_mistakes()
+        return decode(raw, file)
+
+    def _lvs_conf(self, include: _Include) -> None:
+        """Take in the lvs.conf that is named at `include.path`, if one is."""
+        *sections, key = include.path
+        within: Any = include.document.data
+        for section in sections:
+            within = within.get(section)
+        if not isinstance(within, dict) or within.get(key) is None:
+            return
+        named, merged = within[key], self.findings.merged
+        merged.data.setdefault("virtual_services", {})
+        if not isinstance(named, str) or not named:
+            self._wrong(include, f"must be the path of an lvs.conf, not {shown(named or None)}")
+            return
+        file = posixpath.normpath(posixpath.join(posixpath.dirname(include.document.file), named))
+        if merged.lvs_conf_named not in ("", file):
+            self._wrong(include, f"there can be one lvs.conf only, and that is {merged.lvs_conf_named}")
+        elif not merged.lvs_conf_named:
+            merged.lvs_conf_named = file
+            merged.files.append(file)
+            self._read_lvs_conf(include, file)
+
+    def _read_lvs_conf(self, include: _Include, file: str) -> None:
         try:
-            text = decode(raw, file)
-            require_own(text, file)
-            self.take(parse(text, file), (*include.chain, file))
+            text = self._text(include, file, f"cannot read {file}")
+            if text is None:
+                return
+            require_lvs_conf(text, file)
+            document = lvs_document.parse(text, file)
         except ConfigError as error:
             self.findings.mistakes += error.mistakes
+            return
+        self.findings.mistakes += document.mistakes
+        self.findings.notes += document.notes
+        self._take_entries(document, "virtual_services", document.data["virtual_services"])
+        if not document.mistakes:
+            self.findings.merged.lvs_conf = document
 
     def _wrong(self, include: _Include, message: str) -> None:
         self.findings.mistake(include.path, message, document=include.document)

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lvsd.config import formats, lvs_document, yaml_text
 from lvsd.config.checks import CheckBuilder
+from lvsd.config.entries import entries
 from lvsd.config.hosts import IPV4, Lookup
 from lvsd.config.include import merge
 from lvsd.config.model import Config
 from lvsd.config.schema import CHECK_SHAPES, CheckShape, DocumentShape, ServiceShape, endpoint_of
-from lvsd.config.services import NONE, ServiceBuilder
-from lvsd.config.settings import settings
+from lvsd.config.services import ServiceBuilder
+from lvsd.config.settings import SettingsBuilder
 from lvsd.config.shapes import Shaped, shape, unknown_key, unknown_type
 from lvsd.config.source import Unreadable
 from lvsd.config.text import decode
+from lvsd.config.vrrp import hosts as vrrp_hosts
+from lvsd.config.vrrp_schema import VrrpShape
 from lvsd.errors import ConfigError, Mistake, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import TypeVar
 
     from lvsd.config.document import Document, Findings
+    from lvsd.config.fields import Shape
     from lvsd.config.model import Check, Note, VirtualService
     from lvsd.config.source import Names, Source
     from lvsd.config.values import Endpoint
 
-NOT_YET = frozenset({"vrrp", "track", "sync", "metrics", "control"})
-"""Sections that lvsd is going to have."""
+    S = TypeVar("S", bound=Shape)
 
-_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.:-]{0,62}[A-Za-z0-9_])?", re.ASCII)
+NOT_YET = frozenset({"metrics", "control"})
+"""Sections that lvsd is going to have."""
 
 
 def load(file: str, source: Source, names: Names) -> tuple[Config, tuple[Note, ...]]:
@@ -39,11 +43,12 @@ def load(file: str, source: Source, names: Names) -> tuple[Config, tuple[Note, .
     lookup = Lookup(names)
     _unknown_sections(findings)
     shapes = _service_shapes(findings)
-    lookup.prefetch(_hosts(shapes))
+    instances = dict(_shapes(findings, "vrrp", VrrpShape))
+    lookup.prefetch([*_hosts(shapes), *vrrp_hosts(instances)])
     config = Config(
         format=found,
         files=tuple(findings.merged.files),
-        settings=settings(findings, lookup),
+        settings=SettingsBuilder(findings, lookup, source).build(instances),
         services=_services(findings, lookup, shapes),
     )
     findings.raise_mistakes()
@@ -68,27 +73,19 @@ def _unknown_sections(findings: Findings) -> None:
             findings.mistake((section,), unknown_key(section, list(DocumentShape.model_fields)), key=True)
 
 
-def _entries(findings: Findings, section: str) -> Iterator[tuple[str, Any]]:
-    """Yield the named entries of a section, those whose names can be used."""
-    for name, data in findings.merged.data.get(section, {}).items():
-        if (section, name) == ("checks", NONE):
-            findings.mistake((section, name), "cannot be a name: it means no check", key=True)
-        elif not _NAME.fullmatch(name):
-            words = "up to 64 letters, digits and . : _ - without blanks"
-            findings.mistake((section, name), f"cannot be a name: {words}", key=True)
-        else:
-            yield name, data
-
-
 def _service_shapes(findings: Findings) -> dict[str, Shaped[ServiceShape]]:
     told = any(mistake.path == "virtual_services" for mistake in findings.mistakes)
     if "virtual_services" not in findings.merged.data and not told:
         findings.mistake(("virtual_services",), "is missing: write {} where there are none")
-    shapes = {
-        name: shape(ServiceShape, data, ("virtual_services", name), findings)
-        for name, data in _entries(findings, "virtual_services")
-    }
-    return {name: shaped for name, shaped in shapes.items() if shaped is not None}
+    return dict(_shapes(findings, "virtual_services", ServiceShape))
+
+
+def _shapes(findings: Findings, section: str, model: type[S]) -> Iterator[tuple[str, Shaped[S]]]:
+    """Yield the entries of a section in their shape, but those of which nothing is left."""
+    for name, data in entries(findings, section):
+        shaped = shape(model, data, (section, name), findings)
+        if shaped is not None:
+            yield name, shaped
 
 
 def _hosts(shapes: Mapping[str, Shaped[ServiceShape]]) -> Iterator[tuple[Endpoint, int]]:
@@ -118,7 +115,7 @@ def _services(
 
 def _named_checks(findings: Findings, builder: CheckBuilder) -> dict[str, Check | None]:
     checks: dict[str, Check | None] = {}
-    for name, data in _entries(findings, "checks"):
+    for name, data in entries(findings, "checks"):
         check = _check_shape(data, name, findings)
         checks[name] = builder.build(check, ("checks", name)) if check is not None else None
     return checks

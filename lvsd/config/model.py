@@ -216,7 +216,7 @@ class VrrpInstance:
     family: int
     priority: int
     interval: Seconds
-    password: str = ""
+    password: str = field(default="", repr=False)
     preempt: bool = True
     preempt_delay: Seconds = 0.0
     addresses: tuple[DirectorAddress, ...]

@@ -18,6 +18,7 @@ _SECTIONS = (
     ("director.addresses[]", "AddressShape"),
     ("log", "LogShape"),
     ("ipvs", "IpvsShape"),
+    ("ipvs.sync", "SyncShape"),
     ("checks.NAME, every type", "CheckShape"),
     ("checks.NAME, type: http", "HttpShape"),
     ("checks.NAME, type: tcp", "TcpShape"),
@@ -25,6 +26,13 @@ _SECTIONS = (
     ("virtual_services.NAME", "ServiceShape"),
     ("virtual_services.NAME.persistence", "PersistenceShape"),
     ("virtual_services.NAME.real_servers[], sorry_server", "RealServerShape"),
+    ("vrrp.NAME", "VrrpShape"),
+    ("vrrp.NAME.addresses[], excluded_addresses[]", "VipShape"),
+    ("vrrp.NAME.track", "TrackShape"),
+    ("vrrp.NAME.track.interfaces[]", "TrackedInterfaceShape"),
+    ("vrrp.NAME.track.services[]", "TrackedServiceShape"),
+    ("vrrp.NAME.track.commands[]", "TrackedCommandShape"),
+    ("vrrp.NAME.notify", "NotifyShape"),
 )
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic_core import core_schema
 
-from lvsd.config import values
+from lvsd.config import values, vrrp_values
 from lvsd.config.model import Initial, Level, LogFormat, OnFailure, OnStop
-from lvsd.model import SCHEDULERS, Forwarding, Protocol, Seconds
+from lvsd.model import SCHEDULERS, Address, Forwarding, Protocol, Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,9 +47,18 @@ def _choice(choices: Mapping[str, object]) -> Reads:
 
 
 def _duration(low: Seconds, high: Seconds) -> Reads:
+    return Reads(partial(values.duration, low=low, high=high), _duration_json(low, high))
+
+
+def _duration_json(low: Seconds, high: Seconds) -> dict[str, Any]:
     text = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)?$"}
     bare = {"type": "number", "minimum": low, "maximum": high}
-    return Reads(partial(values.duration, low=low, high=high), {"anyOf": [text, bare]})
+    return {"anyOf": [text, bare]}
+
+
+def _number(low: int, high: int) -> Reads:
+    json = {"type": "integer", "minimum": low, "maximum": high}
+    return Reads(partial(values.number, low=low, high=high), json)
 
 
 _TEXT = {"type": ["string", "number", "boolean"]}
@@ -57,6 +66,7 @@ _PORT = {"type": ["integer", "string"], "minimum": 1, "maximum": values.MAX_PORT
 _STATUS = {
     "anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^[1-9][0-9]{2}( *- *[1-9][0-9]{2})?$"}]
 }
+_PASSWORD = {**_TEXT, "minLength": 1, "maxLength": vrrp_values.LONGEST_PASSWORD}
 _ENDPOINT = {"type": "string", "examples": ["rs1", "rs1:www", "192.168.0.3:80", "[2001:db8::3]:80"]}
 
 FAMILIES = {"ipv4": 4, "ipv6": 6}
@@ -97,6 +107,34 @@ Prefix = Annotated[int, Reads(partial(values.number, low=1, high=128), {"type": 
 Status = Annotated[tuple[int, int], Reads(values.status, _STATUS)]
 HttpPath = Annotated[str, Reads(values.http_path, {"type": "string", "pattern": "^/"})]
 HeaderName = Annotated[str, Reads(values.header_name, {"type": "string"})]
+
+Name = Annotated[str, Reads(values.name, _TEXT)]
+InterfaceName = Annotated[
+    str, Reads(vrrp_values.interface, {"type": "string", "maxLength": values.LONGEST_INTERFACE})
+]
+VirtualRouterId = Annotated[int, _number(1, 255)]
+Priority = Annotated[int, Reads(vrrp_values.priority, {"type": "integer", "minimum": 1, "maximum": 255})]
+VrrpVersion = Annotated[
+    int, Reads(partial(values.choice, choices={"3": 3, "2": 2}), {"type": "integer", "enum": [3, 2]})
+]
+AdvertisementInterval = Annotated[
+    Seconds,
+    Reads(
+        vrrp_values.advertisement_interval,
+        _duration_json(vrrp_values.SHORTEST_INTERVAL, vrrp_values.LONGEST_INTERVAL),
+    ),
+]
+"""Up to 40.95 s in version 3, from 1 s in version 2."""
+PreemptDelay = Annotated[Seconds, _duration(0.0, 1000.0)]
+Password = Annotated[str, Reads(vrrp_values.password, _PASSWORD)]
+TrackWeight = Annotated[int, _number(0, vrrp_values.MAX_TRACK_WEIGHT)]
+CommandText = Annotated[tuple[str, ...], Reads(vrrp_values.command, {"type": "string"})]
+CommandInterval = Annotated[Seconds, _duration(0.1, DAY)]
+UserName = Annotated[str, Reads(vrrp_values.user, {"type": "string"})]
+SyncId = Annotated[int, _number(0, 255)]
+MulticastGroup = Annotated[Address, Reads(vrrp_values.multicast_group, {"type": "string"})]
+Ttl = Annotated[int, _number(1, 255)]
+Mtu = Annotated[int, _number(576, 65535)]
 
 ProtocolName = Annotated[Protocol, _choice({str(p): p for p in Protocol})]
 ForwardingName = Annotated[Forwarding, _choice({str(f): f for f in Forwarding})]

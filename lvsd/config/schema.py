@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
+from lvsd.config.fields import Shape, default, mapping_or_text
 from lvsd.config.model import Initial, Level, LogFormat, OnFailure, OnStop
 from lvsd.config.scalars import (
     Count,
@@ -24,6 +25,7 @@ from lvsd.config.scalars import (
     HostText,
     HttpPath,
     InitialName,
+    InterfaceName,
     Interval,
     LevelName,
     Line,
@@ -48,27 +50,17 @@ from lvsd.config.scalars import (
     Weight,
 )
 from lvsd.config.values import Endpoint
+from lvsd.config.vrrp_schema import SyncShape, VrrpShape  # noqa: TC001 - pydantic reads annotations
 from lvsd.model import Forwarding, Protocol
 
 ANY_PRINTABLE = "[!-~]"
-
-
-def _default(text: str, description: str) -> Any:  # noqa: ANN401 - as pydantic.Field
-    """Return a field whose default is written as in the file, and read like one."""
-    return Field(text, validate_default=True, description=description)
-
-
-class Shape(BaseModel):
-    """A mapping whose keys are all known."""
-
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
 
 class AddressShape(Shape):
     """A VIP that the director brings up itself, as one without a partner does."""
 
     address: NetworkText = Field(description="the VIP with its prefix, as in 192.168.0.101/24")
-    interface: Line = Field(description="the interface that gets it, as in eth0")
+    interface: InterfaceName = Field(description="the interface that gets it, as in eth0")
     label: Line = Field(
         "", description="IPv4 only: what ifconfig shows it as, such as eth0:101; 15 letters at most"
     )
@@ -100,23 +92,26 @@ class LogShape(Shape):
 class IpvsShape(Shape):
     """How the kernel's table is kept."""
 
-    reconcile: Reconcile = _default(
+    reconcile: Reconcile = default(
         "10s", "how often the kernel's table is compared with the desired one, and mended"
     )
     on_stop: OnStopName = Field(OnStop.KEEP, description="what happens to lvsd's rows and VIPs when it stops")
+    sync: SyncShape | None = Field(
+        None, description="hands connections to the other director; default: they are not"
+    )
 
 
 class CheckShape(Shape):
     """What every probe has."""
 
-    interval: Interval = _default(
+    interval: Interval = default(
         "2s", "from the start of one probe of a real server to the start of the next"
     )
     fast_interval: Interval | None = Field(
         None,
         description="the interval while a verdict is in doubt; default: 200ms, or interval if that is less",
     )
-    timeout: Timeout = _default("1s", "how long the whole probe may take, from connect to the last byte")
+    timeout: Timeout = default("1s", "how long the whole probe may take, from connect to the last byte")
     rise: Count = Field(
         2, description="how many probes in a row must pass before a server that is down is up"
     )
@@ -146,7 +141,7 @@ class HttpShape(CheckShape):
     follow_redirects: Flag = Field(
         default=False, description="whether a redirect's target decides, not the redirect"
     )
-    body_limit: Size = _default("64KiB", "how much of the body is read and searched")
+    body_limit: Size = default("64KiB", "how much of the body is read and searched")
 
 
 class TcpShape(CheckShape):
@@ -163,7 +158,7 @@ class TelnetShape(CheckShape):
     """A TCP connection that answers telnet's option negotiation (RFC 854) and waits for a text."""
 
     type: Literal["telnet"] = Field(description="a telnet session up to its banner")
-    timeout: Timeout = _default(
+    timeout: Timeout = default(
         "5s", "how long the whole probe may take; servers look the director's name up before they greet"
     )
     expect: Expression = Field(
@@ -174,10 +169,6 @@ class TelnetShape(CheckShape):
 
 def _check_tag(value: object) -> str:
     return f"check {value.get('type')}" if isinstance(value, dict) else "text"
-
-
-def _mapping_or_text(value: object) -> str:
-    return "mapping" if isinstance(value, dict) else "text"
 
 
 AnyCheckShape: TypeAlias = Annotated[
@@ -201,7 +192,7 @@ CHECK_SHAPES: dict[str, type[CheckShape]] = {"http": HttpShape, "tcp": TcpShape,
 class PersistenceShape(Shape):
     """How a client stays with its real server."""
 
-    timeout: Persistence = _default("5m", "how long after its last connection, in whole seconds")
+    timeout: Persistence = default("5m", "how long after its last connection, in whole seconds")
     netmask: Netmask | None = Field(
         None, description="IPv4: how much of the client's address counts, as in 255.255.255.0"
     )
@@ -213,7 +204,7 @@ class PersistenceShape(Shape):
 
 PersistenceOrTime: TypeAlias = Annotated[
     Annotated[Persistence, Tag("text")] | Annotated[PersistenceShape, Tag("mapping")],
-    Discriminator(_mapping_or_text),
+    Discriminator(mapping_or_text),
 ]
 
 
@@ -226,7 +217,7 @@ class RealServerShape(Shape):
 
 RealServerOrText: TypeAlias = Annotated[
     Annotated[EndpointText, Tag("text")] | Annotated[RealServerShape, Tag("mapping")],
-    Discriminator(_mapping_or_text),
+    Discriminator(mapping_or_text),
 ]
 
 
@@ -266,6 +257,13 @@ class ServiceShape(Shape):
     real_servers: list[RealServerOrText] = Field(description="the real servers; [] for none yet")
 
 
+def _with_include(part: dict[str, Any]) -> None:
+    """Let editors know that one of the names is none."""
+    mapping = next(choice for choice in part["anyOf"] if choice.get("type") == "object")
+    about = "an lvs.conf, relative to this file, whose services are taken in"
+    mapping["properties"] = {"include": {"type": "string", "description": about}}
+
+
 class DocumentShape(Shape):
     """lvsd's configuration."""
 
@@ -277,7 +275,15 @@ class DocumentShape(Shape):
     ipvs: IpvsShape | None = Field(None, description="how the kernel's table is kept")
     checks: dict[Line, AnyCheckShape] | None = Field(None, description="named checks, which services share")
     virtual_services: dict[Line, ServiceShape] | None = Field(
-        None, description="the virtual services; {} for none"
+        None,
+        description="the virtual services; {} for none; `include` among them names an lvs.conf",
+        json_schema_extra=_with_include,
+    )
+    vrrp: dict[Line, VrrpShape] | None = Field(
+        None, description="the VRRP instances: VIPs that two directors hand over to each other"
+    )
+    lvs_conf: Line | None = Field(
+        None, description="an lvs.conf, relative to this file, whose services and VIPs are taken in"
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lvsd.config.checks import suggested_by_port
+from lvsd.config.entries import NONE
 from lvsd.config.hosts import IPV4
 from lvsd.config.model import RealServer, VirtualService
 from lvsd.config.rules import persistence, service_mistakes, service_notes
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from lvsd.config.values import Endpoint
     from lvsd.model import ServerKey, ServiceKey
 
-NONE = "none"
 _IDENTITY = ("address", "fwmark", "family", "protocol")
 
 

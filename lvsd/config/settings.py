@@ -1,76 +1,82 @@
-"""All that is not a virtual service: the director, its log, how it keeps the table."""
+"""All that is not a virtual service: the director, its log, how it keeps the table, its VRRP instances."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lvsd.config.hosts import IPV6
-from lvsd.config.model import DirectorAddress, IpvsSettings, LogSettings, Settings
-from lvsd.config.schema import AddressShape, DirectorShape, IpvsShape, LogShape, Shape
+from lvsd.config.commands import CommandBuilder
+from lvsd.config.lvs_conf_beside import unheld_vips
+from lvsd.config.model import IpvsSettings, LogSettings, Settings
+from lvsd.config.schema import DirectorShape, IpvsShape, LogShape
 from lvsd.config.shapes import Shaped, shape
-from lvsd.config.values import LONGEST_INTERFACE, is_interface
+from lvsd.config.sync import sync_settings
+from lvsd.config.track import TrackBuilder
+from lvsd.config.vips import VipBuilder, Written
+from lvsd.config.vrrp import VrrpBuilder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
     from typing import TypeVar
 
-    from lvsd.config.document import Findings, Path
+    from lvsd.config.document import Findings
+    from lvsd.config.fields import Shape
     from lvsd.config.hosts import Lookup
-    from lvsd.model import Address
+    from lvsd.config.model import DirectorAddress, VrrpInstance
+    from lvsd.config.source import Source
+    from lvsd.config.vrrp_schema import VrrpShape
 
     S = TypeVar("S", bound=Shape)
 
 
-def settings(findings: Findings, lookup: Lookup) -> Settings:
-    """Return the settings in the sections `director`, `log` and `ipvs`."""
-    director = _section(DirectorShape, "director", findings)
-    log = _section(LogShape, "log", findings)
-    ipvs = _section(IpvsShape, "ipvs", findings)
-    return Settings(
-        director=director.value.name or lookup.names.hostname(),
-        addresses=_addresses(director, findings, lookup),
-        log=LogSettings(log.value.format, log.value.file, log.value.level),
-        ipvs=IpvsSettings(ipvs.value.reconcile, ipvs.value.on_stop),
-    )
+@dataclass(frozen=True, slots=True)
+class SettingsBuilder:
+    """Makes the settings of the sections `director`, `log`, `ipvs` and `vrrp`."""
 
+    findings: Findings
+    lookup: Lookup
+    source: Source
 
-def _section(model: type[S], name: str, findings: Findings) -> Shaped[S]:
-    data = findings.merged.data.get(name)
-    found = None if data is None else shape(model, data, (name,), findings)
-    return found or Shaped(model())
-
-
-def _addresses(
-    director: Shaped[DirectorShape],
-    findings: Findings,
-    lookup: Lookup,
-) -> tuple[DirectorAddress, ...]:
-    addresses: dict[Address, DirectorAddress] = {}
-    numbers: dict[Address, int] = {}
-    for number, written in director.numbered("addresses"):
-        path: Path = ("director", "addresses", number)
-        try:
-            address = lookup.host(written.address.host).address
-        except ValueError as problem:
-            findings.mistake((*path, "address"), str(problem))
-            continue
-        for key, message in _wrong(written, address):
-            findings.mistake((*path, key), message)
-        if (first := numbers.setdefault(address, number)) != number:
-            findings.mistake((*path, "address"), f"is given twice, first in director.addresses[{first}]")
-        addresses[address] = DirectorAddress(
-            address, written.address.prefix, written.interface, written.label
+    def build(self, instances: Mapping[str, Shaped[VrrpShape]]) -> Settings:
+        """Return the settings; `instances` are those of the section `vrrp`."""
+        director = self._section(DirectorShape, "director")
+        log = self._section(LogShape, "log").value
+        ipvs = self._section(IpvsShape, "ipvs").value
+        vips = VipBuilder(self.lookup, self.findings)
+        addresses = _addresses(director, vips)
+        vrrp = self._vrrp(instances, vips)
+        return Settings(
+            director=director.value.name or self.lookup.names.hostname(),
+            addresses=addresses,
+            log=LogSettings(log.format, log.file, log.level),
+            ipvs=IpvsSettings(
+                ipvs.reconcile, ipvs.on_stop, sync_settings(ipvs.sync, vrrp, self.findings, self.lookup)
+            ),
+            vrrp=vrrp,
         )
-    return tuple(addresses.values())
+
+    def _section(self, model: type[S], name: str) -> Shaped[S]:
+        data = self.findings.merged.data.get(name)
+        found = None if data is None else shape(model, data, (name,), self.findings)
+        return found or Shaped(model())
+
+    def _vrrp(
+        self,
+        shapes: Mapping[str, Shaped[VrrpShape]],
+        vips: VipBuilder,
+    ) -> tuple[VrrpInstance, ...]:
+        commands = CommandBuilder(self.source, self.findings)
+        services = self.findings.merged.data.get("virtual_services", {})
+        track = TrackBuilder(self.findings, commands, services)
+        instances = VrrpBuilder(self.lookup, self.findings, vips, track).build_all(shapes)
+        if len(instances) == len(shapes):
+            self.findings.notes += unheld_vips(self.findings.merged, vips)
+        return instances
 
 
-def _wrong(written: AddressShape, address: Address) -> Iterator[tuple[str, str]]:
-    interface, label = written.interface, written.label
-    if not is_interface(interface):
-        yield "interface", f"must be an interface's name of 1 to {LONGEST_INTERFACE} letters, as in eth0"
-    if label and address.version == IPV6:
-        yield "label", "must be left out: IPv6 addresses have no label"
-    elif label and not f"{label}:".startswith(f"{interface}:"):
-        yield "label", f"must begin with its interface, as in {interface}:101"
-    if len(label) > LONGEST_INTERFACE:
-        yield "label", f"must have at most {LONGEST_INTERFACE} letters, not {len(label)}"
+def _addresses(director: Shaped[DirectorShape], vips: VipBuilder) -> tuple[DirectorAddress, ...]:
+    built = (
+        vips.build(Written(each.address, each.interface, each.label, ("director", "addresses", number)))
+        for number, each in director.numbered("addresses")
+    )
+    return tuple(address for address in built if address is not None)

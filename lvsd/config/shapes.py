@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from lvsd.config.schema import CHECK_SHAPES, Shape
+from lvsd.config.fields import Shape
+from lvsd.config.schema import CHECK_SHAPES
 from lvsd.config.words import did_you_mean, one_of, shown
 
 if TYPE_CHECKING:

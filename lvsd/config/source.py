@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from lvsd.model import Address
 
@@ -17,14 +18,28 @@ class Unreadable(Exception):  # noqa: N818 - what happened to the file, in the o
     """A file or pattern that cannot be read; its text continues `FILE: …`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The mode (st_mode) of a file that is to be run, and those of the directories it is found in.
+
+    Of a symbolic link they are the file's that it leads to, and the directories are those of both.
+    """
+
+    mode: int
+    directories: Mapping[str, int]
+
+
 class Source(Protocol):
-    """Where configuration files come from."""
+    """Where configuration files come from, and what else is looked at on this host."""
 
     def read(self, path: str) -> bytes:
         """Return the bytes of the file at `path`; raise Unreadable where there are none to be had."""
 
     def glob(self, pattern: str) -> Sequence[str]:
         """Return the paths that match `pattern`, sorted; none is fine."""
+
+    def program(self, path: str) -> Program:
+        """Return what the file at `path` is; raise Unreadable where that cannot be told."""
 
 
 class Names(Protocol):

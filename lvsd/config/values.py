@@ -35,6 +35,7 @@ _PORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}", re.ASCII)
 _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _STATUS = re.compile(r"([1-9][0-9]{2})(?:\s*-\s*([1-9][0-9]{2}))?", re.ASCII)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.:-]{0,62}[A-Za-z0-9_])?", re.ASCII)
 _NOT_IN_A_LINE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _NOT_IN_A_PATH = re.compile(r"[\x00-\x20\x7f]")
 
@@ -96,6 +97,8 @@ def duration(text: str, low: Seconds, high: Seconds) -> Seconds:
 
 def spelled(seconds: Seconds) -> str:
     """Return a duration as it is written: `10ms`, `5m`, `31d`."""
+    if seconds == 0:
+        return "0s"
     unit = max((unit for unit in _UNITS if seconds % _UNITS[unit] == 0), key=_UNITS.__getitem__, default="ms")
     return f"{seconds / _UNITS[unit]:.15g}{unit}"
 
@@ -265,6 +268,14 @@ def line(text: str) -> str:
     """Return `text` where it is one line without control characters."""
     if _NOT_IN_A_LINE.search(text):
         message = "must be one line without control characters"
+        raise ValueError(message)
+    return text
+
+
+def name(text: str) -> str:
+    """Return `text` where an entry of a section can be called that."""
+    if not _NAME.fullmatch(text):
+        message = "cannot be a name: up to 64 letters, digits and . : _ - without blanks"
         raise ValueError(message)
     return text
 

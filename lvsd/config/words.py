@@ -16,7 +16,14 @@ _OTHERS_SAY = {
     "persistence_timeout": "persistence", "persistent": "persistence", "sticky": "persistence",
     "backends": "real_servers", "real": "real_servers", "fallback": "sorry_server", "tunnel": "tun",
     "virtual": "virtual_services", "quiescent": "quiesce", "inhibit_on_failure": "on_failure",
-    "mark": "fwmark", "connect": "tcp",
+    "mark": "fwmark", "connect": "tcp", "vrid": "virtual_router_id", "advert_int": "advertisement_interval",
+    "virtual_ipaddress": "addresses", "virtual_ipaddress_excluded": "excluded_addresses",
+    "unicast_peer": "unicast_peers", "unicast_src_ip": "source_address", "mcast_src_ip": "source_address",
+    "auth_pass": "password", "authentication": "password", "nopreempt": "preempt", "use_vmac": "virtual_mac",
+    "vrrp_version": "version", "track_interface": "track", "track_script": "track", "track_process": "track",
+    "scripts": "commands", "script": "command", "notify_master": "notify", "notify_backup": "notify",
+    "notify_fault": "notify", "notify_stop": "notify", "vrrp_sync_group": "sync_group",
+    "lvs_sync_daemon": "sync", "vrrp_instance": "vrrp", "syncid": "id", "maxlen": "mtu",
 }  # fmt: skip
 """What the settings and values are called elsewhere."""
 

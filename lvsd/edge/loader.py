@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lvsd.config.source import MAX_BYTES, Unreadable
+from lvsd.config.source import MAX_BYTES, Program, Unreadable
 from lvsd.edge.names import SystemNames
 
 if TYPE_CHECKING:
@@ -36,6 +36,14 @@ class Files:
     def glob(self, pattern: str) -> Sequence[str]:
         """Return the paths that match `pattern`, sorted."""
         return sorted(glob.glob(pattern))  # noqa: PTH207 - the pattern may be absolute
+
+    def program(self, path: str) -> Program:
+        """Return the modes of the file and its directories; raise Unreadable where they cannot be told."""
+        try:
+            around = {str(each.parent) for each in (Path(path), Path(path).resolve(strict=True))}
+            return Program(Path(path).stat().st_mode, {each: Path(each).stat().st_mode for each in around})
+        except (OSError, RuntimeError) as error:
+            raise Unreadable(_why_no_program(error)) from None
 
 
 def load_config(path: str) -> tuple[Config, tuple[Note, ...]]:
@@ -64,6 +72,12 @@ def _require_small(size: int) -> None:
     if size > MAX_BYTES:
         message = f"is too large for a configuration: more than {MAX_BYTES >> 20} MiB"
         raise Unreadable(message)
+
+
+def _why_no_program(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno != errno.ENOENT:
+        return f"cannot be looked at: {error.strerror}"
+    return "does not exist on this host"
 
 
 def _words(error: OSError) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from lvsd.config.load import load
-from lvsd.config.source import Unreadable
+from lvsd.config.source import Program, Unreadable
 from lvsd.model import Address
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ HOSTS6 = {
     "six": Address.parse("2001:db8::6"),
     "far": Address.parse("fe80::3"),
 }
+PROGRAMS = {"/etc/lvsd/notify.sh": Program(0o100755, {"/etc/lvsd": 0o40755})}
 PORTS = {"www": 80, "http": 80, "telnet": 23, "domain": 53, "ssh": 22, "smtp": 25, "sip": 5060}
 
 
@@ -53,6 +54,7 @@ class Texts:
     """Files that are given as texts."""
 
     texts: dict[str, str | bytes]
+    programs: dict[str, Program] = field(default_factory=PROGRAMS.copy)
 
     def read(self, path: str) -> bytes:
         if path not in self.texts:
@@ -63,6 +65,12 @@ class Texts:
 
     def glob(self, pattern: str) -> Sequence[str]:
         return sorted(path for path in self.texts if fnmatch(path, pattern))
+
+    def program(self, path: str) -> Program:
+        if path not in self.programs:
+            message = "does not exist on this host"
+            raise Unreadable(message)
+        return self.programs[path]
 
 
 class Loads(Protocol):

@@ -28,8 +28,27 @@ KEYS = [
     "director", "addresses", "address", "interface", "label", "log", "format", "ipvs", "checks", "web",
     "type", "expect", "status", "headers", "virtual_services", "www", "real_servers", "check", "persistence",
     "fwmark", "prefix", "netmask", "include", "sorry_server", "weight", "<<",
+    "vip", "virtual_router_id", "priority", "excluded_addresses", "unicast_peers", "track", "notify",
+    "services", "interfaces", "commands", "command", "any", "sync", "instance", "version",
+    "advertisement_interval",
 ]  # fmt: skip
-LEAVES = ["http", "tcp", "rs1", "192.168.0.101:80", "0", "1", "-1", "5m", "", "none", "udp"]
+LEAVES = [
+    "http",
+    "tcp",
+    "rs1",
+    "192.168.0.101:80",
+    "0",
+    "1",
+    "-1",
+    "5m",
+    "",
+    "none",
+    "udp",
+    "eth0",
+    "192.168.0.101/24",
+    "/bin/true",
+    "51",
+]
 
 same_loader = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
@@ -81,7 +100,7 @@ def test_good_trees_with_wrong_branches(loads: Loads, data: st.DataObject) -> No
     keys = st.sampled_from(KEYS)
     leaves = st.none() | st.sampled_from(LEAVES)
     trees = st.recursive(leaves, partial(branches, keys))
-    sections = ["director", "log", "ipvs", "checks", "virtual_services", "include"]
+    sections = ["director", "log", "ipvs", "checks", "virtual_services", "include", "vrrp", "lvs_conf"]
     tree = data.draw(st.dictionaries(st.sampled_from(sections), trees, min_size=1))
     is_loaded_or_refused(loads, flow(tree).encode())
 
@@ -104,5 +123,5 @@ def flow(tree: object) -> str:
 
 @pytest.mark.parametrize("raw", FILES)
 def test_good_files_are_good(loads: Loads, raw: bytes) -> None:
-    if b"include:" not in raw:
+    if b"include:" not in raw and b"lvs_conf:" not in raw:
         loads(raw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 EXPECT = "# expect: "
 
+NOTE = "# note: "
+
+GOOD = sorted(path.name for path in (HERE / "good").iterdir() if path.is_file())
 BAD = sorted(path.name for path in (HERE / "bad").iterdir() if path.is_file())
 EXAMPLES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "etc").rglob("*.yaml"))
 
@@ -35,6 +39,17 @@ def test_bad_file_gives_the_messages_it_expects(
     with pytest.raises(ConfigError) as caught:
         load(f"bad/{name}", Files(), names)
     assert [str(mistake) for mistake in caught.value.mistakes] == expected
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_file_gives_the_notes_it_expects(
+    name: str, names: FakeNames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(HERE)
+    lines = (HERE / "good" / name).read_text().splitlines()
+    expected = [line.removeprefix(NOTE) for line in lines if line.startswith(NOTE)]
+    _, notes = load(f"good/{name}", Files(), names)
+    assert [str(note) for note in notes] == expected
 
 
 @pytest.mark.parametrize("path", [*EXAMPLES, "etc/lvs_dr.conf"])
@@ -70,6 +85,30 @@ def test_main_example_is_the_classic_cluster(names: FakeNames, monkeypatch: pyte
     classic, _ = load("etc/lvs_dr.conf", Files(), names)
     assert {service.key for service in ours.services} == {service.key for service in classic.services}
     assert ours.settings.addresses == classic.settings.addresses
+
+
+def test_the_two_directors_of_the_example_differ_in_name_and_priority_alone(
+    names: FakeNames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    master, _ = load("etc/vrrp.yaml", Files(), names)
+    backup, _ = load("etc/vrrp_backup.yaml", Files(), names)
+    (vip,) = master.settings.vrrp
+    assert (vip.priority, vip.vrid, str(vip.addresses[0])) == (150, 51, "192.168.0.101/24")
+    assert backup.settings == replace(master.settings, director="vs2", vrrp=(replace(vip, priority=100),))
+    assert backup.services == master.services
+
+
+def test_example_beside_an_lvs_conf_is_the_classic_cluster_with_a_partner(
+    names: FakeNames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    beside, _ = load("etc/vrrp_lvs_conf.yaml", Files(), names)
+    classic, _ = load("etc/lvs_dr.conf", Files(), names)
+    assert beside.services == classic.services
+    (vip,) = beside.settings.vrrp
+    assert (vip.interface, vip.addresses) == ("eth0", classic.settings.addresses)
+    assert beside.settings.addresses == ()
 
 
 def test_keepalived_and_ldirectord_are_refused_in_clear_words(names: FakeNames) -> None:

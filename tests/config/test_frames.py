@@ -12,6 +12,8 @@ from lvsd.errors import ConfigError, Mistake, Place
 if TYPE_CHECKING:
     from conftest import Loads
 
+    from lvsd.config.model import Settings
+
 TEXT = """\
 checks:
   web: {type: http, headers: {X-A: b}, bind: 192.0.2.1}
@@ -21,6 +23,20 @@ virtual_services:
   c: {fwmark: 7, check: {type: tcp, port: 80}, persistence: 5m, real_servers: [rs1]}
   d: {address: "192.168.0.101:23", real_servers: [rs1]}
 director: {addresses: [{address: 192.168.0.101/24, interface: eth0}]}
+ipvs: {sync: {interface: eth0, group: 224.0.0.81}}
+vrrp:
+  vip:
+    interface: eth0
+    virtual_router_id: 51
+    version: 2
+    password: secret
+    addresses: [192.168.0.102/24]
+    unicast_peers: [rs1]
+    track:
+      interfaces: [eth1]
+      services: [{service: a, weight: 9}]
+      commands: [{command: /etc/lvsd/notify.sh}]
+    notify: {master: /etc/lvsd/notify.sh up, user: lvsd}
 """.replace("FLAGS", "mh-port, mh-fallback")
 
 
@@ -35,6 +51,18 @@ def test_what_comes_out_is_what_went_in(loads: Loads, piece: int) -> None:
     assert loaded.config() == config
     assert loaded.notes == notes
     assert list(loaded.services) == ["a", "b", "c", "d"]
+
+
+def test_equal_settings_are_equal_after_the_way_and_differ_where_they_differ(loads: Loads) -> None:
+    def sent(text: str) -> Settings:
+        reader = FrameReader()
+        reader.feed(b"".join(frames(*loads(text))))
+        return reader.loaded().settings
+
+    one, other = sent(TEXT), sent(TEXT.replace("virtual_router_id: 51", "virtual_router_id: 0051"))
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != sent(TEXT.replace("up, user", "down, user"))
 
 
 def test_equal_services_give_equal_bytes_whatever_they_share(loads: Loads) -> None:

@@ -24,7 +24,7 @@ from lvsd.config.model import (
     TelnetCheck,
     VirtualService,
 )
-from lvsd.config.source import Unreadable
+from lvsd.config.source import Program, Unreadable
 from lvsd.errors import ConfigError
 from lvsd.model import (
     Address,
@@ -51,6 +51,9 @@ class NoFiles:
     def glob(self, pattern: str) -> list[str]:  # noqa: ARG002 - as the real one
         return []
 
+    def program(self, path: str) -> Program:
+        raise Unreadable(path)
+
 
 def only(loads: Loads, settings: str) -> VirtualService:
     """Return the one service that `settings` are added to."""
@@ -67,6 +70,7 @@ def test_least_configuration_has_the_defaults_of_the_contract(loads: Loads) -> N
     assert config.settings.log == LogSettings(LogFormat.AUTO, "", Level.INFO)
     assert config.settings.ipvs == IpvsSettings(10.0, OnStop.KEEP)
     assert config.settings.addresses == ()
+    assert config.settings.vrrp == ()
     assert config.services == ()
     assert notes == ()
 

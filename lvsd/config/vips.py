@@ -1,0 +1,76 @@
+"""VIPs as they were written to the addresses that a director brings up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lvsd.config.document import spell
+from lvsd.config.hosts import IPV6, is_link_local
+from lvsd.config.model import DirectorAddress
+from lvsd.config.values import LONGEST_INTERFACE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lvsd.config.document import Findings, Path
+    from lvsd.config.hosts import Lookup
+    from lvsd.config.values import Network
+    from lvsd.model import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A VIP as it was written at `path`, alone (`is_text`) or as a mapping.
+
+    `interface` is empty where a mistake in it was put down already.
+    """
+
+    network: Network
+    interface: str
+    label: str
+    path: Path
+    is_text: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VipBuilder:
+    """Makes addresses of what was written, and puts down those that are given twice, wherever that is."""
+
+    lookup: Lookup
+    findings: Findings
+    _given: dict[tuple[Address, str], Path] = field(default_factory=dict)
+
+    def build(self, written: Written) -> DirectorAddress | None:
+        """Return the address; None where its host cannot be told."""
+        at = written.path if written.is_text else (*written.path, "address")
+        try:
+            address = self.lookup.host(written.network.host).address
+        except ValueError as problem:
+            self.findings.mistake(at, str(problem))
+            return None
+        for message in _label_mistakes(written.label, written.interface, address):
+            self.findings.mistake((*written.path, "label"), message)
+        first = self._given.setdefault(_identity(address, written.interface), written.path)
+        if first != written.path:
+            place = self.findings.merged.place(first)
+            self.findings.mistake(at, f"{address} is given twice, first in {spell(first)} at {place}")
+        return DirectorAddress(address, written.network.prefix, written.interface, written.label)
+
+    def holds(self, address: Address) -> bool:
+        """Return whether `address` is among those that were built, on whatever interface."""
+        return any(address == given for given, _ in self._given)
+
+
+def _identity(address: Address, interface: str) -> tuple[Address, str]:
+    """Return what no two VIPs share: link-local addresses are told apart by their interfaces."""
+    return address, interface if is_link_local(address) else ""
+
+
+def _label_mistakes(label: str, interface: str, address: Address) -> Iterator[str]:
+    if label and address.version == IPV6:
+        yield "must be left out: IPv6 addresses have no label"
+    elif label and interface and not f"{label}:".startswith(f"{interface}:"):
+        yield f"must begin with its interface, as in {interface}:101"
+    if len(label) > LONGEST_INTERFACE:
+        yield f"must have at most {LONGEST_INTERFACE} letters, not {len(label)}"
