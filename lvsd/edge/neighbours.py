@@ -7,7 +7,6 @@ import ctypes
 import fcntl
 import socket
 import struct
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lvsd.edge.aside import aside
@@ -150,6 +149,12 @@ _ARPHRD_ETHER = 1
 _ICMPV6_FILTER = 1
 _SO_ATTACH_FILTER = 26
 
+# linux/netconf.h and netlink.h: a message's header with an address family, and attributes that are numbers
+_RTM_NEWNETCONF, _RTM_GETNETCONF = 80, 82
+_NETCONFA_IFINDEX, _NETCONFA_FORWARDING = 1, 2
+_NETCONF = struct.Struct("IHHIIB3x")
+_ATTRIBUTE = struct.Struct("HHi")
+
 # Classic BPF, linux/filter.h: code, how far to jump if true and if false, value.
 _INSTRUCTION = struct.Struct("HBBI")
 _PROGRAM = struct.Struct("HP")  # struct sock_fprog: how many instructions, and where
@@ -202,8 +207,17 @@ def _mac(packets: socket.socket, interface: str) -> bytes | None:
 
 
 def _forwards_v6(interface: str) -> bool:
-    setting = Path("/proc/sys/net/ipv6/conf", interface, "forwarding")
-    return setting.exists() and setting.read_text().strip() != "0"
+    """Whether the host is a router on the interface. Netlink says so where a unit hides /proc/sys."""
+    attribute = _ATTRIBUTE.pack(_ATTRIBUTE.size, _NETCONFA_IFINDEX, socket.if_nametoindex(interface))
+    request = _NETCONF.pack(_NETCONF.size + len(attribute), _RTM_GETNETCONF, 1, 0, 0, socket.AF_INET6)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+        kernel.send(request + attribute)
+        answer = kernel.recv(_ROOM)
+    _, kind, *_ = _NETCONF.unpack_from(answer)
+    if kind != _RTM_NEWNETCONF:  # IPv6 is disabled
+        return False
+    settings = {name: value for _, name, value in _ATTRIBUTE.iter_unpack(answer[_NETCONF.size :])}
+    return settings.get(_NETCONFA_FORWARDING, 0) != 0
 
 
 def _send(packets: socket.socket, interface: str, frame: bytes) -> None:
