@@ -10,6 +10,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from lvsd.edge.aside import aside
+from lvsd.model import Address
 from lvsd.vrrp.neighbours import (
     ALL_NODES,
     ETHERNET_ARP,
@@ -24,7 +25,6 @@ from lvsd.vrrp.packet import HOP_LIMIT
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from lvsd.model import Address
     from lvsd.vrrp.neighbours import Claim
 
 AT_ONCE: Final = 100
@@ -95,7 +95,8 @@ class NeighbourWatch:
     def probe(self, address: Address) -> None:
         """Ask who has `address`, so that one who holds it in silence claims it; raise OSError."""
         if (mac := _mac(self._arp, self.interface)) is not None:
-            _send(self._arp, self.interface, probe(address, mac))
+            sender = _primary(self._arp, self.interface)
+            _send(self._arp, self.interface, probe(address, mac, sender if sender != address else None))
 
     def close(self) -> None:
         """Watch no more."""
@@ -142,9 +143,10 @@ _ROOM = 2048
 _INT = struct.Struct("i")
 _MREQ_V6 = struct.Struct("16sI")  # struct ipv6_mreq of linux/in6.h: group, interface
 _IFREQ = struct.Struct("16sH6s16x")  # struct ifreq of linux/if.h: name, kind, MAC address
+_IFREQ_ADDRESS = struct.Struct("16sH2x4s16x")  # the same: name, family, IPv4 address
 
 # What Python 3.11 has no names for: linux/sockios.h, if_arp.h, icmpv6.h and asm-generic/socket.h.
-_SIOCGIFHWADDR = 0x8927
+_SIOCGIFADDR, _SIOCGIFHWADDR = 0x8915, 0x8927
 _ARPHRD_ETHER = 1
 _ICMPV6_FILTER = 1
 _SO_ATTACH_FILTER = 26
@@ -206,6 +208,16 @@ def _mac(packets: socket.socket, interface: str) -> bytes | None:
     return mac if kind == _ARPHRD_ETHER else None
 
 
+def _primary(packets: socket.socket, interface: str) -> Address | None:
+    """Return the interface's first IPv4 address, or None."""
+    request = _IFREQ_ADDRESS.pack(interface.encode(), socket.AF_INET, b"")
+    try:
+        answer = fcntl.ioctl(packets, _SIOCGIFADDR, request)
+    except OSError:
+        return None
+    return Address(_IFREQ_ADDRESS.unpack(answer)[2])
+
+
 def _forwards_v6(interface: str) -> bool:
     """Whether the host is a router on the interface. Netlink says so where a unit hides /proc/sys."""
     attribute = _ATTRIBUTE.pack(_ATTRIBUTE.size, _NETCONFA_IFINDEX, socket.if_nametoindex(interface))
@@ -216,7 +228,9 @@ def _forwards_v6(interface: str) -> bool:
     _, kind, *_ = _NETCONF.unpack_from(answer)
     if kind != _RTM_NEWNETCONF:  # IPv6 is disabled
         return False
-    settings = {name: value for _, name, value in _ATTRIBUTE.iter_unpack(answer[_NETCONF.size :])}
+    settings: dict[int, int] = {
+        name: value for _, name, value in _ATTRIBUTE.iter_unpack(answer[_NETCONF.size :])
+    }
     return settings.get(_NETCONFA_FORWARDING, 0) != 0
 
 

@@ -41,14 +41,15 @@ def announcement(address: Address, mac: bytes, *, router: bool) -> bytes:
     return _icmp_v6(mac, address, ALL_NODES, message)
 
 
-def probe(address: Address, mac: bytes) -> bytes:
-    """Return the frame with which the host at `mac` asks who has `address`, without saying that it has one.
+def probe(address: Address, mac: bytes, sender: Address | None = None) -> bytes:
+    """Return the frame with which the host at `mac` asks who has `address`, without saying that it has it.
 
-    It is an ARP probe (RFC 5227, 2.1.1), or the neighbour solicitation of duplicate address detection
-    (RFC 4862, 5.4.2). Whoever has the address answers, and no cache learns anything from the question.
+    For IPv4 it is an ARP request from `sender`, another address of the host, or without one an ARP probe
+    (RFC 5227, 2.1.1). Linux answers a probe only by the interface that the address is on, a request by any.
+    For IPv6 it is the neighbour solicitation of duplicate address detection (RFC 4862, 5.4.2).
     """
     if address.version == 4:  # noqa: PLR2004
-        return _arp(mac, _NONE_V4, bytes(_MAC_LENGTH), address)
+        return _arp(mac, sender or _NONE_V4, bytes(_MAC_LENGTH), address)
     message = _DISCOVERY.pack(NEIGHBOUR_SOLICITATION, 0, 0, 0, address)
     return _icmp_v6(mac, _NONE_V6, Address(_SOLICITED_NODE + address[-3:]), message)
 

@@ -20,7 +20,9 @@ from peers import Keepalived, installed_version
 from waiting import until
 
 from lvsd.edge.neighbours import FILTERABLE, Announcer, NeighbourWatch
+from lvsd.edge.virtual_mac import VirtualMacs, virtual_mac
 from lvsd.edge.vrrp_socket import AT_ONCE, Packet, VrrpSocket
+from lvsd.errors import KernelError
 from lvsd.lab.classic import VIP, VIP6, classic
 from lvsd.lab.lab import Lab
 from lvsd.lab.network import Network
@@ -90,9 +92,11 @@ async def hearing(
     yield task
 
 
-async def send(machine: Machine, packets: Sequence[tuple[bytes, Address, Address]]) -> None:
+async def send(
+    machine: Machine, packets: Sequence[tuple[bytes, Address, Address]], interface: str = "eth0"
+) -> None:
     async def say() -> None:
-        opened = VrrpSocket("eth0", packets[0][1].version, lambda _: None)
+        opened = VrrpSocket(interface, packets[0][1].version, lambda _: None)
         try:
             for payload, source, destination in packets:
                 opened.send(payload, source, destination)
@@ -397,9 +401,9 @@ async def announce(machine: Machine, *addresses: Address) -> None:
     await machine.do(call)
 
 
-async def hold(machine: Machine, vip: Address) -> None:
-    prefix, *option = ["24"] if vip.version == 4 else ["64", "nodad"]
-    await machine.run(["ip", "address", "add", f"{vip}/{prefix}", "dev", "eth0", *option])
+async def hold(machine: Machine, vip: Address, interface: str = "eth0") -> None:
+    option = [] if vip.version == 4 else ["nodad"]
+    await machine.run(["ip", "address", "add", str(vip), "dev", interface, *option])
 
 
 @ADDRESSES
@@ -494,3 +498,132 @@ async def test_hundreds_of_addresses_are_watched(vs1: Machine, vs2: Machine) -> 
         async with watching(vs1, many, claims=2) as claimed:
             await announce(vs2, many[0], many[-1])
         assert await claimed == [(each, await mac(vs2)) for each in (many[0], many[-1])]
+
+
+async def test_one_who_answers_for_another_interface_is_seen(vs1: Machine, vs2: Machine) -> None:
+    """A real server that was not told to keep silent about the VIP on its dummy0."""
+    await vs2.run(["ip", "link", "add", "dummy0", "up", "type", "dummy"])
+    await hold(vs2, VIP_V4, "dummy0")
+    async with watching(vs1, [VIP_V4], probed=VIP_V4) as claimed:
+        pass
+    assert await claimed == [(VIP_V4, await mac(vs2))]
+
+
+# A virtual MAC address
+
+
+async def make(machine: Machine, vrid: int, version: int) -> str:
+    async def add() -> str:
+        async with VirtualMacs() as virtual_macs:
+            return await virtual_macs.add("eth0", vrid, version)
+
+    return await machine.do(asyncio.run, add())
+
+
+@ADDRESSES
+async def test_a_virtual_mac_answers_for_the_vip_and_for_nothing_else(
+    pair: Lab, vs1: Machine, vip: Address
+) -> None:
+    client, own = pair.hosts["client"], VS1 if vip.version == 4 else VS1_V6
+    await hold(vs1, vip, await make(vs1, 51, vip.version))
+    for address, answers in (vip, virtual_mac(51, vip.version)), (own, await mac(vs1)):
+        async with watching(client, [address], probed=address, claims=0) as claimed:
+            pass
+        assert await claimed == [(address, answers)]
+
+
+@ADDRESSES
+async def test_the_vip_of_a_virtual_mac_is_reached(pair: Lab, vs1: Machine, vip: Address) -> None:
+    """Answers leave by another interface than packets come in, which a strict filter would not have."""
+    client, strict = pair.hosts["client"], Path("/proc/sys/net/ipv4/conf/all/rp_filter")
+    await vs1.do(strict.write_text, "1")
+    await hold(vs1, vip, await make(vs1, 51, vip.version))
+    family = socket.AF_INET if vip.version == 4 else socket.AF_INET6
+    with await client.socket(family) as knocking, pytest.raises(ConnectionRefusedError):
+        await asyncio.wait_for(asyncio.get_running_loop().sock_connect(knocking, (str(vip), 9)), 5.0)
+    known = await client.run(["ip", "neigh", "show", "to", str(vip), "dev", "eth0"])
+    assert f"lladdr {virtual_mac(51, vip.version)} " in known.output
+
+
+@ADDRESSES
+async def test_clients_never_learn_the_other_mac_of_a_vip(pair: Lab, vs1: Machine, vip: Address) -> None:
+    """Even when the director itself speaks as the VIP and asks who its partner is."""
+    client = pair.hosts["client"]
+    await hold(vs1, vip, await make(vs1, 51, vip.version))
+    own = await mac(vs1)
+    family, target = (
+        (socket.AF_INET, "192.168.0.200") if vip.version == 4 else (socket.AF_INET6, "fd00:0:0:1::200")
+    )
+    async with watching(client, [vip], claims=0) as claimed:
+        with await vs1.socket(family, socket.SOCK_DGRAM) as talker:
+            talker.bind((str(vip), 0))
+            talker.sendto(b"", (target, 9))
+    assert (vip, own) not in await claimed
+
+
+@pytest.mark.parametrize("version", [4, 6])
+async def test_advertisements_leave_with_the_virtual_mac(vs1: Machine, vs2: Machine, version: int) -> None:
+    """RFC 9568, 7.2: so that switches learn where it is."""
+    vip, source = (VIP_V4, VS1) if version == 4 else (VIP_V6, await link_local(vs1))
+    name = await make(vs1, 51, version)
+    await hold(vs1, vip, name)
+    frames = await vs2.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
+    frames.bind(("eth0", 0x0800 if version == 4 else 0x86DD))
+    with frames:
+        await send(vs1, [(b"", source, GROUPS[version])], name)
+        async with asyncio.timeout(10):
+            protocol = 0
+            while protocol != 112:
+                packet, sender = await asyncio.get_running_loop().sock_recvfrom(frames, 2048)
+                protocol = packet[9 if version == 4 else 6]
+    assert sender[4].hex(":") == virtual_mac(51, version)
+
+
+async def test_a_virtual_mac_is_made_found_and_removed(vs1: Machine) -> None:
+    ignore = Path("/proc/sys/net/ipv4/conf/eth0/arp_ignore")
+
+    async def settings() -> tuple[str, str]:
+        links = await vs1.run(["ip", "-o", "link", "show", "type", "macvlan"])
+        return (await vs1.do(ignore.read_text)).strip(), links.output
+
+    async def live() -> list[object]:
+        async with VirtualMacs() as virtual_macs:
+            return [
+                [await virtual_macs.add("eth0", vrid, version) for vrid, version in wanted],
+                await virtual_macs.add("eth0", 51, 4),
+                await settings_there(),
+                [await virtual_macs.remove("eth0", vrid, version) for vrid, version in wanted],
+                await virtual_macs.remove("eth0", 51, 4),
+            ]
+
+    async def settings_there() -> str:
+        return ignore.read_text().strip()  # noqa: ASYNC240 - the kernel's own
+
+    wanted = [(51, 4), (52, 4), (51, 6)]
+    before = await settings()
+    assert before == ("0", "")
+    made, again, ignored, removed, once_more = await vs1.do(asyncio.run, live())
+    assert made == ["vrrp.51", "vrrp.52", "vrrp6.51"]
+    assert (again, ignored, removed, once_more) == ("vrrp.51", "1", [True] * 3, False)
+    assert await settings() == before
+
+
+async def test_a_virtual_mac_that_a_crash_left_behind_is_adopted(vs1: Machine) -> None:
+    assert await make(vs1, 51, 4) == await make(vs1, 51, 4) == "vrrp.51"
+
+
+async def test_an_interface_of_that_name_is_left_alone(vs1: Machine) -> None:
+    await vs1.run(["ip", "link", "add", "vrrp.51", "type", "dummy"])
+    with pytest.raises(
+        KernelError, match=r"^vrrp\.51 is another interface than one with 00:00:5e:00:01:33 on eth0$"
+    ):
+        await make(vs1, 51, 4)
+
+
+async def test_a_virtual_mac_needs_an_interface(vs1: Machine) -> None:
+    async def add() -> None:
+        async with VirtualMacs() as virtual_macs:
+            await virtual_macs.add("eth7", 51, 4)
+
+    with pytest.raises(KernelError, match="there is no interface eth7"):
+        await vs1.do(asyncio.run, add())

@@ -45,6 +45,11 @@ def test_an_ipv4_address_is_asked_for_without_a_sender() -> None:
     assert probe(VIP, MAC) == bytes.fromhex(f"{ARP} 020000000001 00000000 000000000000 c0a80065")
 
 
+def test_an_ipv4_address_is_asked_for_by_another() -> None:
+    asked = probe(VIP, MAC, Address.parse("192.168.0.1"))
+    assert asked == bytes.fromhex(f"{ARP} 020000000001 c0a80001 000000000000 c0a80065")
+
+
 def test_an_ipv6_address_is_asked_for_without_a_sender() -> None:
     assert probe(VIP6, MAC) == bytes.fromhex(
         "3333ff000101 020000000001 86dd"
