@@ -94,12 +94,18 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
+class Inquire:
+    """Ask the neighbours who else has the instance's VIPs."""
+
+    instance: VrrpInstance
+
+
+@dataclass(frozen=True, slots=True)
 class Notify:
-    """Run the commands that are to be run when the instance enters `state`."""
+    """Run the commands that are to be run when the instance, with its priority as it is, enters `state`."""
 
     instance: VrrpInstance
     state: str
-    priority: int
 
 
-FailoverEffect: TypeAlias = Report | Send | KeepAddresses | Announce | Notify
+FailoverEffect: TypeAlias = Report | Send | KeepAddresses | Announce | Inquire | Notify

@@ -557,6 +557,29 @@ class CommandFailed(_Worded, _Warning):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SyncChanged(Event):
+    """The kernel synchronises IPVS connections with the other director: as `role` master it sends them."""
+
+    name: ClassVar[str] = "sync.changed"
+    role: str
+    interface: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncRefused(_Worded, _Error):
+    """The kernel does not synchronise IPVS connections, for `reason`; it is tried again every ten seconds.
+
+    A takeover meanwhile cuts established connections.
+    """
+
+    name: ClassVar[str] = "sync.refused"
+    advice: ClassVar[str] = (
+        "Look at the interface that `ipvs.sync` names, and at lvsd's rights (CAP_NET_ADMIN)."
+    )
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StateLost(_Worded, _Warning):
     """The file that says which rows are lvsd's could not be read or written. Forwarding is not affected."""
 

@@ -94,6 +94,7 @@ _MEANINGS = {
     "reason": "why, in words",
     "removed": "virtual services that are gone",
     "retry_in": "seconds until it is tried again",
+    "role": "`master` or `backup`",
     "row": "the row: `tcp 192.168.0.101:80`, with ` -> 192.168.0.3:80` that of a real server",
     "rows": "what became of the rows and VIPs",
     "scheduler": "the scheduler",

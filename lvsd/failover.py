@@ -90,6 +90,12 @@ class Failover:
         return {router.config.name for router in self._routers.values() if router.is_master}
 
     @property
+    def awaited(self) -> set[str]:
+        """What is tracked of which nothing is known yet."""
+        tracked = (name_of(each) for instance in self.instances for each in instance.track)
+        return {name for name in tracked if name not in self._findings and name.startswith(_COMMAND)}
+
+    @property
     def next_timer(self) -> Seconds | None:
         """When `tick` is due (monotonic), None where nothing waits."""
         moments = (router.next_timer for router in self._routers.values())
@@ -166,6 +172,15 @@ class Failover:
             if self._limiter.admits((router.config.name, source, kind), now.monotonic)
         ]
         return [*map(Report, reports), *self._do(router, lambda: router.hear(said, now), now)]
+
+    def claimed(self, interface: str, address: Address, mac: str, now: Instant) -> list[FailoverEffect]:
+        """Take in that another host on the LAN of an interface says that it has an address."""
+        effects: list[FailoverEffect] = []
+        for router in self._routers.values():
+            vips = (*router.config.addresses, *router.config.excluded)
+            if any((vip.address, vip.interface) == (address, interface) for vip in vips):
+                effects += router.claimed(address, mac, now)
+        return effects
 
     def tick(self, now: Instant) -> list[FailoverEffect]:
         """Do what `next_timer` waited for."""
@@ -302,6 +317,7 @@ class Failover:
         return [Report(VrrpWaiting(instance=router.config.name, reason=WAITING))]
 
 
+_COMMAND = "command "
 _LINK = "link"
 _GROUP = "sync group"
 
@@ -314,7 +330,7 @@ def name_of(tracked: Tracked) -> str:
         case TrackedService(name=name):
             return f"service {name}"
         case _:
-            return f"command {tracked.name}"
+            return f"{_COMMAND}{tracked.name}"
 
 
 def _key(instance: VrrpInstance) -> Key:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, assert_never
 
-from lvsd.effects import Announce, FailoverEffect, KeepAddresses, Notify, Report, Send
-from lvsd.events import SnapshotVrrp, VrrpChanged, VrrpContested, VrrpTracked
+from lvsd.effects import Announce, FailoverEffect, Inquire, KeepAddresses, Notify, Report, Send
+from lvsd.events import AddressContested, SnapshotVrrp, VrrpChanged, VrrpContested, VrrpTracked
 from lvsd.telling import timestamp
 from lvsd.vrrp import machine
 from lvsd.vrrp.admission import Limiter
@@ -13,7 +14,7 @@ from lvsd.vrrp.machine import Advertise, Ask, Backup, Claim, Fault, Initialize, 
 from lvsd.vrrp.packet import OWNER, RESIGNED, Advertisement
 
 if TYPE_CHECKING:
-    from lvsd.config.model import VrrpInstance
+    from lvsd.config.model import DirectorAddress, VrrpInstance
     from lvsd.model import Address, Instant, Seconds
     from lvsd.vrrp.machine import State, Step
 
@@ -26,6 +27,10 @@ LONGEST_STAY: Final[Seconds] = 3.0
 
 BURST: Final = (0.05, 0.15, 0.5, 1.0, 5.0, 5.5, 6.0)
 """Seconds after a takeover at which the neighbours are told once more."""
+
+INQUIRE_AFTER: Final[Seconds] = 2.0
+INQUIRE_EVERY: Final[Seconds] = 60.0
+"""When a master asks the neighbours who else has its VIPs: the one before may take a moment to let go."""
 
 WAITING: Final = "it does not serve yet: the first verdicts are not in"
 
@@ -50,6 +55,7 @@ class VirtualRouter:
         self._listens_since = now.monotonic
         self._leave_at: Seconds | None = None
         self._announce_at: list[Seconds] = []
+        self._inquire_at: Seconds | None = None
         self._master: Address | None = None
         self._why_silent = _NOBODY
         self._covers_addresses = True
@@ -77,7 +83,7 @@ class VirtualRouter:
         """When `tick` is due (monotonic), None while it waits for nothing."""
         resume_at = self._listens_since + self.config.interval if self.resuming else None
         announce_at = self._announce_at[0] if self._announce_at else None
-        moments = (machine.next_timer(self.state), self._leave_at, announce_at, resume_at)
+        moments = (machine.next_timer(self.state), self._leave_at, announce_at, self._inquire_at, resume_at)
         return min((moment for moment in moments if moment is not None), default=None)
 
     def tick(self, now: Instant) -> list[FailoverEffect]:
@@ -89,6 +95,9 @@ class VirtualRouter:
         if self._announce_at and now.monotonic >= self._announce_at[0]:
             self._announce_at = [moment for moment in self._announce_at if moment > now.monotonic]
             effects.append(Announce(self.config))
+        if self._inquire_at is not None and now.monotonic >= self._inquire_at:
+            self._inquire_at = now.monotonic + INQUIRE_EVERY
+            effects.append(Inquire(self.config))
         if self.source is None:
             return effects
         step = machine.fire(self._router(), self.state, now.monotonic)
@@ -117,6 +126,21 @@ class VirtualRouter:
         elif isinstance(before, Master) and said.priority != RESIGNED:
             effects += self._contest(said, now)
         return effects + self._take(step, reason, now)
+
+    def claimed(self, address: Address, mac: str, now: Instant) -> list[FailoverEffect]:
+        """Take in that another host on the LAN says that it has one of the VIPs."""
+        if self.resuming and now.monotonic >= self.fresh_until:
+            self.resuming = False
+            return [KeepAddresses()]
+        settled = self._inquire_at is not None and now.wall >= self.since + LINGER + MARGIN
+        if not self.is_master or not settled:
+            return []
+        if not self._announce_at:
+            self._announce_at = [now.monotonic + 1.0]
+        if not self._contested.admits((address, mac), now.monotonic):
+            return []
+        vip = next(each for each in self._vips() if each.address == address)
+        return [Report(AddressContested(address=str(vip), interface=vip.interface, mac=mac))]
 
     def settle(self, now: Instant, *, adopted: bool, serving: bool) -> list[FailoverEffect]:
         """Take part where nothing is in the way, or no more.
@@ -148,7 +172,7 @@ class VirtualRouter:
     def stop(self, reason: str, now: Instant) -> list[FailoverEffect]:
         """Take part no more. The VIPs go when another director has them, or after a while."""
         self.resuming = False
-        notice = [Notify(self.config, "stop", self.priority)]
+        notice = [self._notify("stop")]
         return [*self._take(machine.resign(self.state, Initialize()), reason, now), *notice, KeepAddresses()]
 
     def change(self, config: VrrpInstance, now: Instant) -> list[FailoverEffect]:
@@ -243,11 +267,12 @@ class VirtualRouter:
     def _claim(self, now: Instant) -> list[FailoverEffect]:
         self._leave_at, self.resuming, self._master = None, False, None
         self._announce_at = [now.monotonic, *(now.monotonic + delay for delay in BURST)]
+        self._inquire_at = now.monotonic + INQUIRE_AFTER
         return [KeepAddresses()]
 
     def _release(self, now: Instant, *, stays: bool, known: bool) -> list[FailoverEffect]:
         """Let go of the VIPs once another has them: soon, where it is `known`; at once, where none can be."""
-        self._announce_at = []
+        self._announce_at, self._inquire_at = [], None
         if not stays:
             self._leave_at = None
             return [KeepAddresses()]
@@ -269,7 +294,10 @@ class VirtualRouter:
         )
         if isinstance(self.state, Initialize):
             return [Report(changed)]
-        return [Report(changed), Notify(self.config, _name(self.state), self.priority)]
+        return [Report(changed), self._notify(_name(self.state))]
+
+    def _notify(self, state: str) -> Notify:
+        return Notify(replace(self.config, priority=self.priority), state)
 
     def _send(self, priority: int, to: Address | None = None) -> Send:
         config = self.config
@@ -312,7 +340,10 @@ class VirtualRouter:
         return "" if known is None else str(known)
 
     def _addresses(self) -> list[str]:
-        return [str(address) for address in (*self.config.addresses, *self.config.excluded)]
+        return [str(address) for address in self._vips()]
+
+    def _vips(self) -> tuple[DirectorAddress, ...]:
+        return *self.config.addresses, *self.config.excluded
 
 
 _NOBODY = "no master was heard"

@@ -11,9 +11,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, assert_never
 
 from lvsd import __version__
-from lvsd.config.model import OnStop, TrackedService
+from lvsd.config.model import OnStop
 from lvsd.director import Director
 from lvsd.edge import garbage, state_file, systemd
+from lvsd.edge.failover_keeper import FailoverKeeper
 from lvsd.edge.links import Links
 from lvsd.edge.log import BridgeHandler, Log
 from lvsd.edge.memory import Memory
@@ -23,7 +24,6 @@ from lvsd.edge.reload import Reloader
 from lvsd.edge.snapshots import Snapshots
 from lvsd.edge.table import TableKeeper
 from lvsd.edge.vip_keeper import VipKeeper
-from lvsd.edge.vrrp_keeper import VrrpKeeper
 from lvsd.effects import AddAddress, Forget, Probe, Program, ReadTable, Remember, RemoveAddress, Report
 from lvsd.errors import ConfigError, KernelError, Mistake, Place
 from lvsd.events import (
@@ -34,7 +34,6 @@ from lvsd.events import (
     LibraryWarned,
     StateLost,
 )
-from lvsd.failover import Failover
 from lvsd.model import Instant
 from lvsd.vips import Vips
 
@@ -55,7 +54,6 @@ if TYPE_CHECKING:
 
 STOP_WITHIN: Final[Seconds] = 10.0
 READY_WITHIN: Final[Seconds] = 30.0
-SERVE_LOOKS_EVERY: Final[Seconds] = 0.05
 STATUS_EVERY: Final[Seconds] = 1.0
 LOST_LINES_EVERY: Final[Seconds] = 1.0
 MISTAKES_TOLD: Final = 20
@@ -91,17 +89,12 @@ class Daemon:
         self._table = TableKeeper(self._director, ipvs, self._feed, self._table_failed)
         self._vip_keeper = VipKeeper(self._vips, addresses, self._carry_out_now)
         self._recorded = remembered.addresses
-        self._vrrp = VrrpKeeper(
-            Failover(),
-            self._links,
-            addresses,
-            self._keep_vips,
-            self._report,
-            lambda *_: None,
+        self._failover = FailoverKeeper(
+            self._director, self._links, addresses, ipvs, self._keep_vips, self._report
         )
         self._reloader = Reloader(self._director, self._feed, self._report, self._memory.write)
         self._snapshots = Snapshots(
-            loaded.settings.director, self._director, self._vrrp.failover, self._vips, log, self._report
+            loaded.settings.director, self._director, self._failover.failover, self._vips, log, self._report
         )
         log.on_recovered = lambda: self._snapshots.want("lines lost")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -132,7 +125,7 @@ class Daemon:
         systemd.ready(self._status())
         await asyncio.gather(
             self._table.run(lambda: self._loaded.settings.ipvs.reconcile),
-            self._serve(),
+            self._failover.run(),
             self._vip_keeper.run(),
             self._reloader.follow_names(),
             self._reload_when_told(),
@@ -145,11 +138,11 @@ class Daemon:
 
     async def _start(self) -> None:
         await self._follow_links()
-        self._vrrp.start(self._loaded.settings.vrrp, self._recorded)
+        self._failover.start(self._loaded.settings, self._recorded)
         self._want_addresses()
         await self._reloader.apply(self._path, self._loaded)
         await self._table.read()
-        self._vrrp.feed(lambda now: self._vrrp.failover.serve(now, adopted=True, serving=False))
+        self._failover.adopted()
         self._snapshots.want("start")
         self._begin(self._snapshots.run())
         preparing = self._probes.prepare(target.check for target in self._director.roster.watched)
@@ -159,7 +152,7 @@ class Daemon:
         self._vip_keeper.keep("config")
 
     def _want_addresses(self) -> None:
-        failover = self._vrrp.failover
+        failover = self._failover.failover
         shared = (address for each in failover.instances for address in (*each.addresses, *each.excluded))
         wanted = (*self._loaded.settings.addresses, *failover.addresses)
         self._carry_out_now(self._vips.want(wanted, shared))
@@ -171,7 +164,7 @@ class Daemon:
 
     def _interface_changed(self, name: str) -> None:
         self._vip_keeper.look_again()
-        self._vrrp.look(name)
+        self._failover.look(name)
 
     async def _follow_links(self) -> None:
         """Follow the director's own interfaces; without them every failure is taken for the server's."""
@@ -183,9 +176,8 @@ class Daemon:
     async def _withdraw(self) -> None:
         """Stop: the rows and VIPs stay, or go where the configuration says so."""
         systemd.stopping()
-        self._vrrp.feed(self._vrrp.failover.stop)
+        await self._failover.stop(STOP_WITHIN)
         await self._prober.close()
-        await self._vrrp.released(STOP_WITHIN)
         rows = "kept"
         if self._loaded.settings.ipvs.on_stop is OnStop.REMOVE:
             rows = await self._remove_all()
@@ -209,29 +201,7 @@ class Daemon:
         await self._prober.close()
         await self._probes.close()
         await self._links.close()
-        self._vrrp.close()
-
-    async def _serve(self) -> None:
-        """Wait until the first verdicts are in and the table is programmed, then let VIPs be taken."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._director.longest_verdict + READY_WITHIN):
-                while self._director.roster.unknown or not self._director.ledger.idle:  # noqa: ASYNC110
-                    await asyncio.sleep(SERVE_LOOKS_EVERY)
-        self._weigh_services(self._tracked_services())
-        self._vrrp.feed(lambda now: self._vrrp.failover.serve(now, adopted=True, serving=True))
-
-    def _tracked_services(self) -> set[str]:
-        tracked = (each for instance in self._vrrp.failover.instances for each in instance.track)
-        return {each.name for each in tracked if isinstance(each, TrackedService)}
-
-    def _weigh_services(self, names: Iterable[str]) -> None:
-        for name in names:
-            lost = self._director.lost(name)
-            self._vrrp.feed(
-                lambda now, name=name, lost=lost: self._vrrp.failover.find(  # type: ignore[misc]
-                    f"service {name}", not lost, lost, now
-                )
-            )
+        await self._failover.close()
 
     def _feed(self, step: Callable[[Instant], list[Effect]]) -> None:
         """Give the director something to decide, with the time of now, and carry out what it decides."""
@@ -240,7 +210,7 @@ class Daemon:
         self._arm()
         if self._director.turned:
             turned, self._director.turned = self._director.turned, set()
-            self._weigh_services(turned & self._tracked_services())
+            self._failover.weigh(turned)
 
     def _carry_out_now(self, effects: Iterable[Effect]) -> None:
         self._feed(lambda _: list(effects))
@@ -322,11 +292,10 @@ class Daemon:
         self._director.level = loaded.settings.log.level
         self._snapshots.name = loaded.settings.director
         await self._reloader.apply(self._path, loaded)
-        self._vrrp.configure(loaded.settings.vrrp)
+        self._failover.configure(loaded.settings)
         self._want_addresses()
         await self._memory.write()
         self._vip_keeper.keep("config")
-        self._weigh_services(self._tracked_services())
         self._snapshots.want("reload")
 
     async def _feed_watchdog(self) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from lvsd.config.model import TrackedInterface
 from lvsd.edge.advertised import Advertised, Said
 from lvsd.edge.interfaces import LinkState
-from lvsd.edge.neighbours import Announcer
+from lvsd.edge.neighbours import Announcer, NeighbourWatch
 from lvsd.edge.vrrp_socket import VrrpSocket
-from lvsd.effects import Announce, KeepAddresses, Notify, Report, Send
+from lvsd.effects import Announce, Inquire, KeepAddresses, Notify, Report, Send
 from lvsd.events import VrrpUnsent
 from lvsd.failover import Failover, Link
 from lvsd.model import Instant
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from lvsd.effects import FailoverEffect
     from lvsd.events import Event
     from lvsd.failover import Packet
-    from lvsd.model import Seconds
+    from lvsd.model import Address, Seconds
 
 
 MASTER = "master"
@@ -43,7 +44,7 @@ class VrrpKeeper:
         addresses: Addresses,
         keep: Callable[[], None],
         report: Callable[[Event], None],
-        notify: Callable[[VrrpInstance, str, int], None],
+        notify: Callable[[VrrpInstance, str], None],
     ) -> None:
         self.failover = failover
         self._links = links
@@ -55,6 +56,7 @@ class VrrpKeeper:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._sockets: dict[tuple[str, int], VrrpSocket] = {}
+        self._watches: dict[str, NeighbourWatch] = {}
         self._interfaces: set[str] = set()
         self._announcer: Announcer | None = None
         self._unsent: dict[str, str] = {}
@@ -66,6 +68,8 @@ class VrrpKeeper:
         self.configure(instances)
         last = {each.name: self._advertised.advertised_at(_file_of(each)) for each in self.failover.instances}
         self.failover.resume(held, last, _now())
+        for instance in self.failover.instances:
+            self._inquire(instance)
 
     def configure(self, instances: Iterable[VrrpInstance]) -> None:
         """Bring the instances into force."""
@@ -95,10 +99,12 @@ class VrrpKeeper:
                     self._keep()
                 case Announce(instance):
                     self._announce(instance)
-                case Notify(instance, state, priority):
+                case Inquire(instance):
+                    self._inquire(instance)
+                case Notify(instance, state):
                     if state != MASTER:
                         self._advertised.forget(_file_of(instance))
-                    self._notify(instance, state, priority)
+                    self._notify(instance, state)
                 case _:
                     assert_never(effect)
         self._arm()
@@ -116,7 +122,10 @@ class VrrpKeeper:
             self._timer.cancel()
         for opened in self._sockets.values():
             opened.close()
+        for watch in self._watches.values():
+            watch.close()
         self._sockets.clear()
+        self._watches.clear()
         if self._announcer is not None:
             self._announcer.close()
         self._advertised.close()
@@ -143,6 +152,31 @@ class VrrpKeeper:
         for interface, version in wanted - self._sockets.keys():
             if self._links.state(interface) is not LinkState.MISSING:
                 self._open(interface, version)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Hear, on each interface that has VIPs, who else says that it has one of them."""
+        wanted: dict[str, set[Address]] = {}
+        for instance in self.failover.instances:
+            for vip in (*instance.addresses, *instance.excluded):
+                if self._links.state(vip.interface) is not LinkState.MISSING:
+                    wanted.setdefault(vip.interface, set()).add(vip.address)
+        for interface in self._watches.keys() - wanted:
+            self._watches.pop(interface).close()
+        for interface, addresses in wanted.items():
+            with suppress(OSError):  # without the right to it the elections go on, and say so
+                if interface not in self._watches:
+                    self._watches[interface] = NeighbourWatch(interface, partial(self._claimed, interface))
+                self._watches[interface].watch(addresses)
+
+    def _claimed(self, interface: str, address: Address, mac: bytes) -> None:
+        self.feed(lambda now: self.failover.claimed(interface, address, mac.hex(":"), now))
+
+    def _inquire(self, instance: VrrpInstance) -> None:
+        for vip in (*instance.addresses, *instance.excluded):
+            if vip.interface in self._watches:
+                with suppress(OSError):  # the interface is down, which is told otherwise
+                    self._watches[vip.interface].probe(vip.address)
 
     def _open(self, interface: str, version: int) -> None:
         try:

@@ -239,9 +239,12 @@ def _backup_hears(router: Router, state: Backup, heard: Advertisement, now: Seco
 
 
 def _master_hears(router: Router, state: Master, heard: Advertisement, now: Seconds) -> Step:
+    late = overslept(router, state, now)
     if heard.priority == RESIGNED:
+        if late:
+            return Step(state)  # first it is to be heard whether another has taken over; the timer is due
         return Step(Master(now + router.interval), (Advertise(router.priority),))
-    if outranks(router, heard) or overslept(router, state, now):
+    if late or outranks(router, heard):
         interval = router.interval if router.version == VERSION_2 else heard.interval
         return Step(_backup(router, interval, heard.source, now), (Release(heard.source),))
     # RFC 9568 asks for an answer at once, so that the other yields and bridges learn; RFC 3768 does not.

@@ -1,0 +1,171 @@
+"""Failover as a daemon has it: what decides on it, what it speaks through, and what follows from it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from lvsd.config.model import TrackedCommand, TrackedService
+from lvsd.edge.notifier import Notifier
+from lvsd.edge.sync_daemons import SyncDaemons
+from lvsd.edge.tracker import Tracker
+from lvsd.edge.vrrp_keeper import VrrpKeeper
+from lvsd.errors import KernelError
+from lvsd.events import SyncChanged, SyncRefused
+from lvsd.failover import Failover, name_of
+from lvsd.ipvs.sync import SyncRole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from lvsd.config.model import DirectorAddress, Settings, SyncSettings, Tracked, VrrpInstance
+    from lvsd.director import Director
+    from lvsd.edge.addresses import Addresses
+    from lvsd.edge.ipvs import Ipvs
+    from lvsd.edge.links import Links
+    from lvsd.events import Event
+    from lvsd.model import Seconds
+
+SERVE_LOOKS_EVERY: Final[Seconds] = 0.05
+SERVES_WITHIN: Final[Seconds] = 30.0
+"""How long, beyond what the checks take, verdicts are waited for that do not come."""
+
+RETRY_EVERY: Final[Seconds] = 10.0
+NOTIFIED_WITHIN: Final[Seconds] = 5.0
+
+
+class FailoverKeeper:
+    """Brings failover what happens, and lets it act. `keep` puts the VIPs in place that are held now."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what failover depends on
+        self,
+        director: Director,
+        links: Links,
+        addresses: Addresses,
+        ipvs: Ipvs,
+        keep: Callable[[], None],
+        report: Callable[[Event], None],
+    ) -> None:
+        self.failover = Failover()
+        self._director = director
+        self._report = report
+        self._vrrp = VrrpKeeper(self.failover, links, addresses, keep, report, self._notify)
+        self._notifier = Notifier(report)
+        self._tracker = Tracker(self._command_judged)
+        self._daemons = SyncDaemons(ipvs)
+        self._sync: SyncSettings | None = None
+        self._synchronised: tuple[SyncSettings | None, SyncRole | None] = (None, None)
+        self._sync_changed = asyncio.Event()
+        self._refused = ""
+
+    def start(self, settings: Settings, recorded: Iterable[DirectorAddress]) -> None:
+        """Listen, with the VIPs that an earlier run has left in place and `recorded` for its own."""
+        self._vrrp.start(settings.vrrp, recorded)
+        self._follow(settings)
+
+    def configure(self, settings: Settings) -> None:
+        """Bring the instances into force, and what they track."""
+        self._vrrp.configure(settings.vrrp)
+        self._follow(settings)
+        self.weigh(self._services())
+
+    def adopted(self) -> None:
+        """Take in that the table is as an earlier run has left it."""
+        self._vrrp.feed(lambda now: self.failover.serve(now, adopted=True, serving=False))
+
+    def look(self, interface: str) -> None:
+        """Take in that something changed about an interface."""
+        self._vrrp.look(interface)
+        if self._sync is not None and self._sync.interface == interface:
+            self._synchronised = (None, None)
+            self._sync_changed.set()
+
+    def weigh(self, services: Iterable[str]) -> None:
+        """Take in whether these services have real servers, those of them that are tracked."""
+        for name in self._services().intersection(services):
+            lost = self._director.lost(name)
+            self._find(TrackedService(name), not lost, lost)
+
+    async def run(self) -> None:
+        """Take part once this director can serve, and let the kernel synchronise connections by role."""
+        await asyncio.gather(self._serve(), self._synchronise())
+
+    async def stop(self, within: Seconds) -> None:
+        """Leave the VIPs to the peers, and wait until one has them, or it is certain that none wants them."""
+        self._vrrp.feed(self.failover.stop)
+        await self._vrrp.released(within)
+        with suppress(KernelError):
+            await self._daemons.set(self._sync, None)
+        await self._notifier.finish(NOTIFIED_WITHIN)
+
+    async def close(self) -> None:
+        """End everything, and leave what is in place."""
+        await self._tracker.close()
+        await self._notifier.finish(0)
+        self._vrrp.close()
+
+    async def _serve(self) -> None:
+        """Wait until the first verdicts are in and the table is programmed, then let VIPs be taken."""
+        if self.failover.instances:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._director.longest_verdict + SERVES_WITHIN):
+                    while not self._can_serve():  # noqa: ASYNC110 - it is many things together
+                        await asyncio.sleep(SERVE_LOOKS_EVERY)
+            self.weigh(self._services())
+        self._vrrp.feed(lambda now: self.failover.serve(now, adopted=True, serving=True))
+
+    def _can_serve(self) -> bool:
+        director = self._director
+        return not director.roster.unknown and director.ledger.idle and not self.failover.awaited
+
+    async def _synchronise(self) -> None:
+        while True:
+            pause = RETRY_EVERY if self._refused else None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._sync_changed.wait()
+            self._sync_changed.clear()
+            await self._set_daemons()
+
+    async def _set_daemons(self) -> None:
+        wanted = self._sync, self._role()
+        if wanted == self._synchronised:
+            return
+        try:
+            await self._daemons.set(*wanted)
+        except KernelError as error:
+            if str(error) != self._refused:
+                self._refused = str(error)
+                self._report(SyncRefused(reason=self._refused))
+            return
+        self._refused, self._synchronised = "", wanted
+        settings, role = wanted
+        if settings is not None and role is not None:
+            self._report(SyncChanged(role=str(role), interface=settings.interface))
+
+    def _role(self) -> SyncRole | None:
+        if self._sync is None:
+            return None
+        return SyncRole.MASTER if self._sync.instance in self.failover.masters else SyncRole.BACKUP
+
+    def _follow(self, settings: Settings) -> None:
+        self._sync = settings.ipvs.sync
+        self._sync_changed.set()
+        self._tracker.follow(each for each in self._tracked() if isinstance(each, TrackedCommand))
+
+    def _notify(self, instance: VrrpInstance, state: str) -> None:
+        self._sync_changed.set()
+        self._notifier.notify(instance, state)
+
+    def _command_judged(self, command: TrackedCommand, well: bool, reason: str) -> None:  # noqa: FBT001
+        self._find(command, well, reason)
+
+    def _find(self, tracked: Tracked, well: bool, reason: str) -> None:  # noqa: FBT001
+        self._vrrp.feed(lambda now: self.failover.find(name_of(tracked), well, reason, now))
+
+    def _services(self) -> set[str]:
+        return {each.name for each in self._tracked() if isinstance(each, TrackedService)}
+
+    def _tracked(self) -> list[Tracked]:
+        return [each for instance in self.failover.instances for each in instance.track]

@@ -1,0 +1,446 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lan import VIP, Lan, Node, instance
+
+from lvsd.config.model import DirectorAddress, TrackedInterface, TrackedService
+from lvsd.events import AddressContested, VrrpContested, VrrpDiffers, VrrpRejected, VrrpTracked, VrrpWaiting
+from lvsd.failover import Link, Packet
+from lvsd.model import Address
+from lvsd.vrrp.packet import GROUP_V4, Advertisement, encode
+
+PEER = Address.parse("192.0.2.9")
+BOUND_100 = 3 + 156 / 256
+"""The master-down interval at priority 100 and one second."""
+
+
+@pytest.fixture
+def lan() -> Lan:
+    return Lan()
+
+
+@pytest.fixture
+def pair(lan: Lan) -> tuple[Node, Node]:
+    """Two directors, of which vs1 is master."""
+    nodes = lan.add("vs1", instance(priority=150)), lan.add("vs2", instance(priority=100))
+    lan.run(10)
+    assert lan.masters() == lan.owners() == ["vs1"]
+    return nodes
+
+
+def said(priority: int, **settings: object) -> Packet:
+    """Return what the instance's master might advertise, were it at PEER."""
+    told: dict[str, object] = {
+        "version": 3, "vrid": 51, "interval": 1.0, "addresses": (VIP.address,), "source": PEER,
+    }  # fmt: skip
+    advertisement = Advertisement(priority=priority, **told | settings)  # type: ignore[arg-type]
+    return Packet("eth0", PEER, GROUP_V4, 255, encode(advertisement, GROUP_V4))
+
+
+def test_of_directors_that_start_together_the_one_of_highest_priority_is_master(lan: Lan) -> None:
+    for name, priority in (("vs1", 100), ("vs2", 200), ("vs3", 150)):
+        lan.add(name, instance(priority=priority))
+    lan.run(10)
+    assert lan.masters() == lan.owners() == ["vs2"]
+
+
+def test_of_equal_priorities_the_highest_address_wins_and_stays(lan: Lan) -> None:
+    for name in "vs1", "vs2", "vs3":
+        lan.add(name, instance())
+    lan.run(30)
+    assert lan.masters() == lan.owners() == ["vs3"]
+    assert lan.nodes["vs3"].changes() == ["backup", "master"]
+
+
+def test_nobody_is_master_before_it_serves(lan: Lan) -> None:
+    node = lan.add("vs1", instance(priority=255), serving=False)
+    lan.run(60)
+    assert lan.masters() == []
+    assert [type(event) for _, event in node.events] == [VrrpWaiting]
+    lan.serve(node)
+    lan.run(0.1)
+    assert lan.masters() == ["vs1"]
+
+
+def test_who_comes_back_takes_over_when_it_serves_and_not_before(lan: Lan, pair: tuple[Node, Node]) -> None:
+    pair[0].dead = True
+    lan.run(10)
+    assert lan.masters() == ["vs2"]
+    back = lan.add("vs1 again", instance(priority=150), serving=False)
+    lan.run(60)
+    assert lan.masters() == ["vs2"]
+    assert back.changes() == []
+    lan.serve(back)
+    lan.run(10)
+    assert lan.masters() == ["vs1 again"]
+
+
+def test_a_master_that_dies_is_followed_within_the_protocols_bound(lan: Lan, pair: tuple[Node, Node]) -> None:
+    vs1, vs2 = pair
+    vs1.dead = True
+    died_at = lan.now
+    lan.run(10)
+    taken_at = next(at for at, event in vs2.events[::-1] if getattr(event, "new", "") == "master")
+    assert 2 < taken_at - died_at <= BOUND_100 + 0.01
+
+
+def test_a_master_that_stops_keeps_the_vip_until_another_has_it(lan: Lan, pair: tuple[Node, Node]) -> None:
+    vs1, vs2 = pair
+    nobody: list[float] = []
+    both: list[float] = []
+
+    def watch() -> None:
+        (nobody if not lan.owners() else both if len(lan.owners()) > 1 else []).append(lan.now)
+
+    stopped_at = lan.now
+    lan.do(vs1, vs1.failover.stop)
+    lan.run(5, watch=watch)
+    assert lan.owners() == ["vs2"]
+    assert not nobody
+    assert both[-1] - both[0] < 0.1
+    assert both[0] - stopped_at < 0.62  # the skew
+    assert vs1.notices[-1] == ("vip", "stop")
+    assert vs2.notices[-1] == ("vip", "master")
+
+
+def test_a_director_alone_that_stops_leaves_no_vip_behind(lan: Lan) -> None:
+    node = lan.add("vs1", instance())
+    lan.run(10)
+    lan.do(node, node.failover.stop)
+    lan.run(1.5)
+    assert lan.owners() == []
+
+
+def test_a_fail_back_leaves_no_moment_without_the_vip(lan: Lan, pair: tuple[Node, Node]) -> None:
+    pair[0].dead, pair[0].holds = True, set()
+    lan.run(10)
+    nobody: list[float] = []
+    lan.add("vs1 again", instance(priority=150))
+    lan.run(10, watch=lambda: None if lan.owners() else nobody.append(lan.now))
+    assert lan.owners() == ["vs1 again"]
+    assert not nobody
+
+
+def test_a_cut_heals_to_one_master_who_tells_the_neighbours(lan: Lan, pair: tuple[Node, Node]) -> None:
+    vs1, vs2 = pair
+    vs1.hears = vs1.heard = False
+    lan.run(10)
+    assert lan.masters() == ["vs1", "vs2"]
+    vs1.hears = vs1.heard = True
+    healed_at = lan.now
+    lan.run(7)
+    assert lan.masters() == lan.owners() == ["vs1"]
+    assert len([at for at in vs1.announced if at > healed_at]) >= 5
+    (told,) = vs1.of(VrrpContested)
+    assert (told.peer, told.yields) == (str(vs2.source), "peer")
+
+
+@pytest.mark.parametrize("direction", ["hears", "heard"])
+def test_a_one_way_cut_ends_as_the_rules_say(lan: Lan, pair: tuple[Node, Node], direction: str) -> None:
+    vs1, _ = pair
+    setattr(vs1, direction, False)
+    lan.run(30)
+    # Who is heard by the other and outranks it stays alone; who is not is master beside it.
+    assert lan.masters() == (["vs1"] if direction == "hears" else ["vs1", "vs2"])
+    setattr(vs1, direction, True)
+    lan.run(3)
+    assert lan.masters() == ["vs1"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_third_of_the_packets_lost_moves_nothing(seed: int) -> None:
+    lan = Lan(loss=0.3, seed=seed)
+    vs1, vs2 = lan.add("vs1", instance(priority=150)), lan.add("vs2", instance(priority=100))
+    lan.run(15)
+    before = vs1.changes(), vs2.changes()
+    lan.run(60)
+    assert (vs1.changes(), vs2.changes()) == before
+    assert lan.masters() == ["vs1"]
+
+
+def test_without_loss_nobody_asks(lan: Lan, pair: tuple[Node, Node]) -> None:
+    lan.run(60)
+    assert not pair[1].sent
+    assert {send.advertisement.priority for _, send in pair[0].sent} == {150}
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.19])
+def test_late_and_reordered_packets_move_nothing(jitter: float) -> None:
+    lan = Lan(delay=0.2, jitter=jitter)
+    nodes = lan.add("vs1", instance(priority=150)), lan.add("vs2", instance(priority=100))
+    lan.run(15)
+    before = [node.changes() for node in nodes]
+    lan.run(120)
+    assert [node.changes() for node in nodes] == before
+    assert lan.masters() == ["vs1"]
+
+
+def test_a_master_whose_process_stood_still_yields_at_once(lan: Lan, pair: tuple[Node, Node]) -> None:
+    vs1, vs2 = pair
+    lan.pause(vs1, 10)
+    assert vs2.changes()[-1] == "master"
+    assert lan.masters() == ["vs2"]
+    lan.run(0.1)
+    assert lan.owners() == ["vs2"]
+    lan.run(10)
+    assert lan.owners() == ["vs1"]
+
+
+def test_sync_groups_move_together(lan: Lan) -> None:
+    def two(priority: int) -> list:
+        return [
+            instance("outer", priority=priority, sync_group="g"),
+            instance(
+                "inner", priority=priority, vrid=52, sync_group="g",
+                addresses=(replace(VIP, address=Address.parse("192.0.2.102")),),
+            ),
+        ]  # fmt: skip
+
+    vs1, vs2 = lan.add("vs1", *two(150)), lan.add("vs2", *two(100))
+    lan.run(10)
+    vs1.instances[0] = replace(vs1.instances[0], track=(TrackedInterface("eth1"),))
+    lan.do(vs1, lambda now: vs1.failover.configure(vs1.instances, now))
+    lan.do(vs1, lambda now: vs1.failover.link("eth1", Link(fault="eth1 is down"), now))
+    assert (vs1.changes("outer")[-1], vs1.changes("inner")[-1]) == ("fault", "fault")
+    lan.run(3)
+    assert lan.masters("outer") == lan.masters("inner") == ["vs2"]
+    lan.do(vs1, lambda now: vs1.failover.link("eth1", Link(), now))
+    lan.run(10)
+    assert lan.masters("outer") == lan.masters("inner") == ["vs1"]
+    assert vs2.changes("inner")[-1] == "backup"
+
+
+def test_a_tracked_service_that_is_lost_lowers_the_priority(lan: Lan) -> None:
+    track = (TrackedService("www", 60),)
+    vs1 = lan.add("vs1", instance(priority=150, track=track))
+    lan.add("vs2", instance(priority=100))
+    lan.run(10)
+    lan.do(vs1, lambda now: vs1.failover.find("service www", False, "all its 2 real servers are down", now))  # noqa: FBT003
+    (told,) = vs1.of(VrrpTracked)
+    assert (told.tracked, told.well, told.priority) == ("service www", False, 90)
+    lan.run(10)
+    assert lan.masters() == ["vs2"]
+    lan.do(vs1, lambda now: vs1.failover.find("service www", True, "", now))  # noqa: FBT003
+    lan.run(10)
+    assert lan.masters() == ["vs1"]
+
+
+def test_an_interface_that_fails_is_a_fault_and_the_vip_goes_at_once(
+    lan: Lan, pair: tuple[Node, Node]
+) -> None:
+    vs1, _ = pair
+    vs1.hears = vs1.heard = False
+    lan.do(vs1, lambda now: vs1.failover.link("eth0", Link((vs1.source,), "eth0 is down"), now))
+    assert vs1.changes()[-1] == "fault"
+    assert lan.owners() == []
+    lan.run(5)
+    assert lan.owners() == ["vs2"]
+    vs1.hears = vs1.heard = True
+    lan.do(vs1, lambda now: vs1.failover.link("eth0", Link((vs1.source,)), now))
+    lan.run(5)
+    assert lan.owners() == ["vs1"]
+
+
+def test_a_reload_changes_vips_and_priority_without_leaving_master(lan: Lan, pair: tuple[Node, Node]) -> None:
+    vs1, _ = pair
+    other = DirectorAddress(Address.parse("192.0.2.110"), 24, "eth0")
+    changed = instance(priority=120, interval=0.5, addresses=(VIP, other))
+    lan.do(vs1, lambda now: vs1.failover.configure([changed], now))
+    assert vs1.holds == {VIP.address, other.address}
+    lan.run(20)
+    assert vs1.changes() == ["backup", "master"]
+    assert lan.masters() == ["vs1"]
+    lan.do(vs1, lambda now: vs1.failover.configure([], now))
+    lan.run(2)
+    assert lan.owners() == ["vs2"]
+
+
+def test_a_director_that_was_killed_goes_on_where_nobody_took_over(lan: Lan, pair: tuple[Node, Node]) -> None:
+    vs1, vs2 = pair
+    vs1.dead = True
+    vs1.holds = set()
+    lan.run(1)
+    lan.nodes.pop("vs1")
+    lan.nodes = {"vs2": vs2}
+    again = Node("vs1", vs1.source, vs1.failover.__class__(), vs1.instances)
+    lan.nodes["vs1"] = again
+    lan.do(again, lambda now: again.failover.link("eth0", Link((again.source,)), now))
+    lan.do(again, lambda now: again.failover.configure(again.instances, now))
+    again.failover.resume([VIP], {"vip": lan.now - 1}, instant(lan))
+    assert list(again.failover.addresses) == [VIP]
+    lan.do(again, lambda now: again.failover.serve(now, adopted=True, serving=False))
+    assert again.changes() == ["master"]
+    lan.run(10)
+    assert vs2.changes() == ["backup"]
+
+
+def test_a_director_that_was_killed_drops_the_vip_where_somebody_took_over(lan: Lan) -> None:
+    node = lan.add("vs1", instance(priority=150), serving=False)
+    node.failover.resume([VIP], {"vip": lan.now - 100}, instant(lan))
+    node.holds = {VIP.address}
+    lan.run(0.5)
+    lan.inject(node, said(100))
+    assert lan.owners() == []
+    assert lan.masters() == []
+
+
+def test_a_neighbour_that_has_the_vip_ends_what_an_earlier_run_left(lan: Lan) -> None:
+    node = lan.add("vs1", instance(priority=150), serving=False)
+    node.failover.resume([VIP], {"vip": lan.now - 100}, instant(lan))
+    node.holds = {VIP.address}
+    lan.do(node, lambda now: node.failover.claimed("eth0", VIP.address, "02:00:00:00:00:09", now))
+    assert lan.owners() == []
+
+
+def instant(lan: Lan):  # noqa: ANN201
+    from lvsd.model import Instant  # noqa: PLC0415
+
+    return Instant(lan.now, 1_700_000_000.0 + lan.now)
+
+
+def test_another_host_that_answers_for_the_vip_is_told_once_a_minute(
+    lan: Lan, pair: tuple[Node, Node]
+) -> None:
+    vs1, vs2 = pair
+    for _ in range(100):
+        lan.do(vs1, lambda now: vs1.failover.claimed("eth0", VIP.address, "02:00:00:00:00:09", now))
+        lan.do(vs2, lambda now: vs2.failover.claimed("eth0", VIP.address, "02:00:00:00:00:01", now))
+        lan.run(1)
+    assert [event.mac for event in vs1.of(AddressContested)] == ["02:00:00:00:00:09"] * 2
+    assert vs2.of(AddressContested) == []
+    assert len([at for at in vs1.inquired if at < lan.now]) >= 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "packet", "reason"),
+    [
+        (
+            {"version": 2, "password": "secret"},
+            said(200, version=2, password=b"other"),
+            "password is another",
+        ),
+        ({"version": 2, "password": "secret"}, said(200, version=2), "it has no password"),
+        ({"version": 2}, said(200), "it is of version 3, and this director's of version 2"),
+        ({"version": 2}, said(200, version=2, interval=2.0), "its interval is 2 s, not 1 s"),
+        ({"peers": (Address.parse("192.0.2.2"),)}, said(200), "none of this director's unicast_peers"),
+    ],
+)
+def test_what_cannot_be_heeded_is_told_and_changes_nothing(
+    lan: Lan, settings: dict[str, object], packet: Packet, reason: str
+) -> None:
+    node = lan.add("vs1", instance(**settings))
+    lan.run(10)
+    for _ in range(90):
+        lan.inject(node, packet)
+        lan.run(1)
+    assert node.changes() == ["backup", "master"]
+    first, second = node.of(VrrpRejected)
+    assert reason in first.reason
+    assert (first.instance, first.count, second.count) == ("vip", 1, 60)
+
+
+@pytest.mark.parametrize(
+    ("packet", "reason"),
+    [
+        (said(200, addresses=(PEER,)), "it advertises 192.0.2.9, this director 192.0.2.101"),
+        (said(200, interval=2.0), "its interval is 2 s, this director's 1 s"),
+        (said(200, covers_addresses=False), "v3_checksum_as_v2"),
+    ],
+)
+def test_what_differs_is_heeded_and_told(lan: Lan, packet: Packet, reason: str) -> None:
+    node = lan.add("vs1", instance())
+    lan.run(10)
+    for _ in range(10):
+        lan.inject(node, packet)
+    assert node.changes()[-1] == "backup"
+    (told,) = node.of(VrrpDiffers)
+    assert reason in told.reason
+
+
+def test_a_peer_whose_checksum_leaves_out_the_addresses_is_answered_likewise(lan: Lan) -> None:
+    node = lan.add("vs1", instance())
+    lan.run(10)
+    lan.inject(node, said(50, covers_addresses=False))
+    assert node.sent[-1][1].advertisement.covers_addresses is False
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.binary(max_size=64), min_size=50, max_size=200), st.integers(0, 255))
+def test_thousands_of_malformed_packets_make_one_line(payloads: list[bytes], hop_limit: int) -> None:
+    lan = Lan()
+    node = lan.add("vs1", instance())
+    lan.run(10)
+    before, sent = node.changes(), len(node.sent)
+    good = said(200).payload
+    for payload in [
+        *payloads,
+        good[:-1],
+        good[:7],
+        bytes([*good[:3], 255, *good[4:]]),
+        bytes([*good[:-1], 9]),
+    ]:
+        lan.inject(node, Packet("eth0", PEER, GROUP_V4, 255, payload))
+    lan.inject(node, Packet("eth0", PEER, GROUP_V4, min(hop_limit, 254), good))
+    assert node.changes() == before
+    assert len(node.sent) == sent
+    assert len(node.of(VrrpRejected)) == 1
+
+
+def test_an_instance_of_another_id_is_nobodys_business(lan: Lan, pair: tuple[Node, Node]) -> None:
+    told = len(pair[0].events)
+    for _ in range(100):
+        lan.inject(pair[0], said(255, vrid=99))
+    assert len(pair[0].events) == told
+
+
+CALAMITIES = ["kill", "cut", "heal", "deaf", "stop", "pause", "fault", "mend", "lossy", "calm"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(CALAMITIES), st.integers(0, 2), st.floats(0.1, 6)), max_size=12),
+    st.integers(0, 1000),
+    st.sampled_from([0.1, 1.0]),
+)
+def test_whatever_happened_one_director_has_the_vip_in_the_end(
+    calamities: list[tuple[str, int, float]], seed: int, interval: float
+) -> None:
+    lan = Lan(seed=seed)
+    nodes = [lan.add(f"vs{n}", instance(priority=100 + 10 * n, interval=interval)) for n in (1, 2, 3)]
+    for what, number, seconds in calamities:
+        strike(lan, nodes[number], what, seconds)
+    lan.loss = 0.0
+    for node in nodes:
+        node.hears = node.heard = True
+        if not node.dead:
+            lan.do(node, lambda now, node=node: node.failover.link("eth0", Link((node.source,)), now))
+    lan.run(40 * interval + 5)
+    alive = [node.name for node in nodes if not node.dead]
+    assert lan.masters() == alive[-1:]
+    assert [name for name in lan.owners() if name in alive] == alive[-1:]
+
+
+def strike(lan: Lan, node: Node, what: str, seconds: float) -> None:
+    match what:
+        case "kill":
+            node.dead = True
+        case "cut" | "heal":
+            node.hears = node.heard = what == "heal"
+        case "deaf":
+            node.hears = False
+        case "stop" if not node.dead:
+            lan.do(node, node.failover.stop)
+            lan.run(2)
+            node.dead = True
+        case "pause" if not node.dead:
+            lan.pause(node, seconds)
+        case "fault" | "mend" if not node.dead:
+            link = Link((node.source,), "eth0 is down" if what == "fault" else "")
+            lan.do(node, lambda now: node.failover.link("eth0", link, now))
+        case "lossy" | "calm":
+            lan.loss = 0.5 if what == "lossy" else 0.0
+    lan.run(seconds)
