@@ -70,6 +70,7 @@ _CHUNK = 65536
 _BREATH: Seconds = 0.005
 
 _hanging: set[tuple[str, ...]] = set()
+_late: set[asyncio.Task[None]] = set()
 
 
 async def _start(argv: tuple[str, ...], user: str, limit: Seconds) -> _Child:
@@ -83,21 +84,31 @@ async def _start(argv: tuple[str, ...], user: str, limit: Seconds) -> _Child:
             return _Child(argv, await asyncio.shield(spawning))
     except TimeoutError:
         _hanging.add(argv)
-        spawning.add_done_callback(partial(_started_late, argv))
+        _end_late(argv, spawning)
         problem = f"it could not be started in {limit:g}s"
         raise NotRunError(problem, user) from None
     except asyncio.CancelledError:
-        spawning.add_done_callback(partial(_started_late, argv))
+        await asyncio.wait({_end_late(argv, spawning)}, timeout=PATIENCE)
         raise
 
 
-def _started_late(argv: tuple[str, ...], spawning: asyncio.Future[Spawned]) -> None:
-    """End what nobody waits for any more."""
-    _hanging.discard(argv)
-    if spawning.exception() is None:
-        spawned = spawning.result()
-        os.close(spawned.end)
-        aside(partial(abandon, spawned.popen), "command")
+def _end_late(argv: tuple[str, ...], spawning: asyncio.Future[Spawned]) -> asyncio.Task[None]:
+    """End what nobody waits for any more, as soon as it has been started."""
+
+    async def end() -> None:
+        try:
+            spawned = await spawning
+            os.close(spawned.end)
+            await aside(partial(abandon, spawned.popen), "command")
+        except NotRunError:
+            pass
+        finally:
+            _hanging.discard(argv)
+
+    task = asyncio.get_running_loop().create_task(end())
+    _late.add(task)
+    task.add_done_callback(_late.discard)
+    return task
 
 
 class _Child:
