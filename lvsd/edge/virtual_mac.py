@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import struct
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from pyroute2 import AsyncIPRoute
@@ -17,6 +18,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from lvsd.errors import KernelError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
     from typing import TypeAlias
 
@@ -40,11 +42,14 @@ class VirtualMacs:
 
     Its VIPs go on such an interface, with a prefix length of 32 or 128: it is to be no way to the LAN. It is
     there while its instance is master only, for a backup that has it would take packets meant for the master.
+
+    Advertisements over IPv4 leave with its MAC by a socket on it, from the parent's address, and are heard on
+    the parent. Over IPv6 they leave by the parent, whose link-local address it does not have.
     """
 
     def __init__(self) -> None:
         self._kernel = AsyncIPRoute()
-        self._arp_ignored: dict[str, tuple[int, set[str]]] = {}
+        self._quiet: dict[str, _Quiet] = {}
 
     async def __aenter__(self) -> Self:
         try:
@@ -71,8 +76,8 @@ class VirtualMacs:
             # Without an address that is made from the MAC (RFC 9568, 7.4), and before it comes up.
             await self._set(index, _af_spec_v6())
             if version == _V4:
-                await self._set(index, _af_spec_v4(_ARP_IGNORE, 1), _af_spec_v4(_RP_FILTER, _LOOSE))
-                await self._ignore_arp(parent, name)
+                await self._set(index, _af_spec_v4({_ARP_IGNORE: _ITS_OWN, _RP_FILTER: _LOOSE}))
+                await self._hush(parent, name)
             await self._kernel.link("set", index=index, state="up")
         except NetlinkError as error:
             _refused(f"make {name} on {interface}", error)
@@ -82,7 +87,7 @@ class VirtualMacs:
         """Remove the interface and all that is on it; return False where it was not there."""
         name = interface_name(vrid, version)
         try:
-            await self._heed_arp(interface, name)
+            await self._unhush(interface, name)
             if (found := await self._find(name)) is None:
                 return False
             await self._kernel.link("del", index=found["index"])
@@ -104,39 +109,50 @@ class VirtualMacs:
             raise KernelError(msg)
         return int(found["index"])
 
-    async def _ignore_arp(self, parent: _Link, name: str) -> None:
-        """Keep the parent from answering for the VIPs with its own MAC address; others' settings are kept."""
+    async def _hush(self, parent: _Link, name: str) -> None:
+        """Keep the parent from telling that the VIPs are at its own MAC address, asked or asking."""
         interface = parent.get("ifname")
-        if interface not in self._arp_ignored:
-            before = parent.get(("af_spec", "af_inet"))["arp_ignore"]
-            self._arp_ignored[interface] = before, set()
-            await self._set(parent["index"], _af_spec_v4(_ARP_IGNORE, max(before, 1)))
-        self._arp_ignored[interface][1].add(name)
+        if interface not in self._quiet:
+            conf = parent.get(("af_spec", "af_inet"))
+            self._quiet[interface] = _Quiet(
+                {_ARP_IGNORE: conf["arp_ignore"], _ARP_ANNOUNCE: conf["arp_announce"]}
+            )
+            ignore = conf["arp_ignore"] or _ITS_OWN
+            await self._set(parent["index"], _af_spec_v4({_ARP_IGNORE: ignore, _ARP_ANNOUNCE: _BEST}))
+        self._quiet[interface].names.add(name)
 
-    async def _heed_arp(self, interface: str, name: str) -> None:
-        """Give the parent its setting back with the last interface that needs another."""
-        before, names = self._arp_ignored.get(interface, (0, set()))
-        names.discard(name)
-        if names or interface not in self._arp_ignored:
+    async def _unhush(self, interface: str, name: str) -> None:
+        """Give the parent its settings back with the last interface that needs others."""
+        if (quiet := self._quiet.get(interface)) is None:
             return
-        del self._arp_ignored[interface]
+        quiet.names.discard(name)
+        if quiet.names:
+            return
+        del self._quiet[interface]
         if (parent := await self._find(interface)) is not None:
-            await self._set(parent["index"], _af_spec_v4(_ARP_IGNORE, before))
+            await self._set(parent["index"], _af_spec_v4(quiet.before))
 
     async def _find(self, name: str) -> _Link | None:
-        # A dump, since pyroute2 keeps the acknowledgement of each `get` for ever.
-        async for link in await self._kernel.get_links(ifname=name):
-            return link
-        return None
+        # A dump, since pyroute2 keeps the acknowledgement of each `get` for ever; and to its end, since the
+        # kernel calls itself busy when the next one is asked for before.
+        found = [link async for link in await self._kernel.get_links(ifname=name)]
+        return found[0] if found else None
 
-    async def _set(self, index: int, *settings: bytes) -> None:
+    async def _set(self, index: int, settings: bytes) -> None:
         """Change settings over netlink: a unit with ProtectKernelTunables= cannot write to /proc/sys."""
-        for setting in settings:
-            request = _SettingsMessage()
-            request["index"] = index
-            request["attrs"] = [("IFLA_AF_SPEC", setting)]
-            async for _ in await self._kernel.nlm_request(request, RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK):
-                pass
+        request = _SettingsMessage()
+        request["index"] = index
+        request["attrs"] = [("IFLA_AF_SPEC", settings)]
+        async for _ in await self._kernel.nlm_request(request, RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK):
+            pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Quiet:
+    """What was set on a parent, and the interfaces for which it was changed."""
+
+    before: Mapping[int, int]
+    names: set[str] = field(default_factory=set)
 
 
 class _SettingsMessage(nlmsg):  # type: ignore[misc]
@@ -151,15 +167,19 @@ _ATTRIBUTE = struct.Struct("HH")
 
 # linux/if_link.h and linux/ip.h
 _IFLA_INET_CONF, _IFLA_INET6_ADDR_GEN_MODE = 1, 8
-_RP_FILTER, _ARP_IGNORE = 8, 19
+_RP_FILTER, _ARP_ANNOUNCE, _ARP_IGNORE = 8, 18, 19
+_ITS_OWN = 1
+"""Answers for the addresses on the interface itself."""
+_BEST = 2
+"""Asks as an address on the interface itself; else clients would learn that the VIP is there."""
 _LOOSE = 2
 """Packets come in here and answers leave by the parent. It wins over a strict net.ipv4.conf.all.rp_filter."""
 _ADDR_GEN_MODE_NONE = 1
 
 
-def _af_spec_v4(setting: int, value: int) -> bytes:
-    conf = _attribute(_IFLA_INET_CONF, _attribute(setting, struct.pack("I", value)))
-    return _attribute(socket.AF_INET, conf)
+def _af_spec_v4(settings: Mapping[int, int]) -> bytes:
+    conf = b"".join(_attribute(setting, struct.pack("I", value)) for setting, value in settings.items())
+    return _attribute(socket.AF_INET, _attribute(_IFLA_INET_CONF, conf))
 
 
 def _af_spec_v6() -> bytes:
