@@ -107,16 +107,10 @@ async def test_arguments_arrive_as_they_are_and_no_shell_reads_them() -> None:
 async def test_a_command_finds_next_to_nothing() -> None:
     with Path("/dev/null").open() as file, environment("SECRET", "1"):  # noqa: ASYNC230
         os.set_inheritable(file.fileno(), True)  # noqa: FBT003
-        told = await ended(sh("env | sort; pwd; readlink /proc/$$/fd/0; ls /proc/$$/fd | tr '\\n' ' '"))
-    assert told.output.splitlines() == [
-        "LANG=C.UTF-8",
-        f"PATH={unprivileged.PATH}",
-        "PWD=/",
-        "/",
-        "/dev/null",
-        told.output.splitlines()[-1],
-    ]
-    assert {"0", "1", "2"} <= set(told.output.splitlines()[-1].split()) <= {"0", "1", "2", "10", "255"}
+        told = await ended(sh("env | sort; readlink /proc/$$/fd/0"))
+        numbers = await ended(Command(("/bin/ls", "/proc/self/fd")))
+    assert told.output.splitlines() == ["LANG=C.UTF-8", f"PATH={unprivileged.PATH}", "PWD=/", "/dev/null"]
+    assert numbers.output.split() == ["0", "1", "2", "3"]  # the last is the directory that is listed
 
 
 async def test_a_command_has_no_rights_and_cannot_gain_any() -> None:
@@ -160,11 +154,15 @@ def test_an_lvsd_without_root_hands_on_none_of_its_capabilities(directory: Path)
         "    print(asyncio.run(run(command, timeout=60)))\n"
         "print(open('/proc/self/status').read())\n"
     )
+    as_nobody = (
+        "/usr/bin/setpriv", "--reuid", "nobody", "--regid", "65534", "--clear-groups",
+        "--inh-caps", "+net_admin", "--ambient-caps", "+net_admin",
+    )  # fmt: skip
+    tried = subprocess.run([*as_nobody, sys.executable, "-c", ""], check=False, cwd="/")  # noqa: S603
+    if tried.returncode:
+        pytest.skip("no capabilities to hand on, or an interpreter that is closed to others")
     ran = subprocess.run(  # noqa: S603
-        [
-            "/usr/bin/setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups",
-            "--inh-caps", "+net_admin", "--ambient-caps", "+net_admin", sys.executable, "-P", str(script),
-        ],
+        [*as_nobody, sys.executable, "-P", str(script)],
         check=False, capture_output=True, text=True, timeout=60, cwd="/",
     )  # fmt: skip
     own, same, other, nobody, *status = ran.stdout.splitlines()
