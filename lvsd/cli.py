@@ -18,6 +18,8 @@ from lvsd.lab import cli as lab
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lvsd.state import State
+
 INTERRUPTED = 130
 """What a shell says of a command that ended by SIGINT."""
 
@@ -30,10 +32,14 @@ examples:
   lvsd run -c lvs_dr.conf             the daemon, in the foreground
   lvsd status                         the table and the verdicts, from the log
   lvsd status --at 03:12 --json       the same for a past moment, for a program
+  lvsd explain vip                    who is master of a VRRP instance, and why
   lvsd convert lvs_dr.conf            configure-lvs's format to lvsd's own
   lvsd lab shell                      a prompt in a rehearsal network, on a kernel with IPVS
 """
 
+WHICH_LOG = (
+    "The log is the file that --log names, else the configuration's log.file, else the unit's journal."
+)
 EXIT_STATUS = "exit status: 0 success, 1 failure (an invalid configuration included), 2 wrong usage"
 PLAN_EXIT_STATUS = f"{EXIT_STATUS};\nwith --detailed-exitcode 2 where there are changes"
 LAB_EXIT_STATUS = "exit status: the command's own, 1 where no lab can be had, 124 when its time is up"
@@ -115,6 +121,14 @@ def make_parser() -> argparse.ArgumentParser:
 
     _add_status(commands)
 
+    withdraw = _add(
+        commands,
+        "withdraw",
+        "take away the VIPs that a dead lvsd left on this host",
+        "Those of VRRP, which another director may have by now. For the unit's ExecStopPost=; needs root.",
+    )
+    withdraw.set_defaults(run=_withdraw)
+
     convert = _add(
         commands,
         "convert",
@@ -153,20 +167,25 @@ def _add(
 
 
 def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    status = _add(
-        commands,
-        "status",
-        "the state, folded from the log",
-        "The log is the file that --log names, else the configuration's log.file, else the unit's journal.",
-    )
-    _add_config(status)
-    status.add_argument("--log", metavar="FILE", type=_file, help="the log to read, - for standard input")
-    status.add_argument(
-        "--at", metavar="TIME", type=_moment, help="as of then: 2026-11-22T03:12:00, with Z for UTC, or 03:12"
-    )
-    status.add_argument("--director", metavar="NAME", default="", help="whose state, in a log of several")
+    status = _add(commands, "status", "the state, folded from the log", WHICH_LOG)
+    _add_log(status)
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(run=_status)
+
+    explain = _add(commands, "explain", "who is master of a VRRP instance, and why", WHICH_LOG)
+    explain.add_argument("instance", metavar="INSTANCE", help="the instance's name in the configuration")
+    _add_log(explain)
+    explain.set_defaults(run=_explain)
+
+
+def _add_log(parser: argparse.ArgumentParser) -> None:
+    """Add what says which log is read, up to when."""
+    _add_config(parser)
+    parser.add_argument("--log", metavar="FILE", type=_file, help="the log to read, - for standard input")
+    parser.add_argument(
+        "--at", metavar="TIME", type=_moment, help="as of then: 2026-11-22T03:12:00, with Z for UTC, or 03:12"
+    )
+    parser.add_argument("--director", metavar="NAME", default="", help="whose state, in a log of several")
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -227,17 +246,37 @@ def _plan(arguments: argparse.Namespace) -> int:
     return 2 if arguments.detailed_exitcode and planned.count else 0
 
 
+def _withdraw(_: argparse.Namespace) -> int:
+    from lvsd.edge.withdraw import withdraw
+
+    for line in withdraw():
+        print(printable(line))
+    return 0
+
+
 def _status(arguments: argparse.Namespace) -> int:
-    from lvsd.edge.history import read_state
     from lvsd.status_text import status_text
 
-    file = arguments.log if arguments.log is not None else _configured_log(arguments.config)
-    state = read_state(file, arguments.at or "", arguments.director)
+    state = _read_state(arguments)
     if arguments.json:
         print(json.dumps(state.to_json(), indent=2))
     else:
         print(status_text(state))
     return 0
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from lvsd.explain import explain
+
+    print(explain(_read_state(arguments), arguments.instance))
+    return 0
+
+
+def _read_state(arguments: argparse.Namespace) -> State:
+    from lvsd.edge.history import read_state
+
+    file = arguments.log if arguments.log is not None else _configured_log(arguments.config)
+    return read_state(file, arguments.at or "", arguments.director)
 
 
 def _convert(arguments: argparse.Namespace) -> int:

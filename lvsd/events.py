@@ -642,7 +642,10 @@ class SnapshotService(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotVrrp(Event):
-    """One VRRP instance as it is now; `since` is when it entered its `state`."""
+    """One VRRP instance as it is now; `since` is when it entered its `state`.
+
+    `failing` maps what it tracks and is not well to the reason.
+    """
 
     name: ClassVar[str] = "snapshot.vrrp"
     instance: str
@@ -652,6 +655,7 @@ class SnapshotVrrp(Event):
     master: str
     addresses: list[str]
     since: str
+    failing: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,7 @@ _TYPES = {
     "bool": "true or false",
     "list[str]": "list of texts",
     "list[dict[str, str]]": "list of objects",
+    "dict[str, str]": "object of texts",
     "dict[str, Any] | None": "object or null",
     "dict[str, dict[str, Any]]": "object of objects",
 }
@@ -60,6 +61,7 @@ _MEANINGS = {
     "director": "the director's name",
     "edited": "virtual services that are changed",
     "engine": "the kernel's persistence engine, empty where none is set",
+    "failing": "reasons by what is tracked",
     "fall": "how many failures in a row take a server down",
     "file": "which file",
     "files": "the files read, in order, as many as have room",

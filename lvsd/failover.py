@@ -279,9 +279,7 @@ class Failover:
     def _weigh_all(self, router: VirtualRouter, now: Instant) -> list[FailoverEffect]:
         """Take in how all that a router tracks is, and what it tracks no more."""
         wanted = {name_of(tracked) for tracked in router.config.track}
-        for gone in (router.faults.keys() | router.penalties.keys()) - wanted - {_LINK, _GROUP}:
-            router.faults.pop(gone, None)
-            router.penalties.pop(gone, None)
+        router.heed_only(wanted)
         effects: list[FailoverEffect] = []
         for name in wanted:
             effects += self._weigh(router, now, name)

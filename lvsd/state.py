@@ -225,17 +225,24 @@ def _vrrp_changed(state: State, record: Record) -> None:
 def _vrrp_told(state: State, record: Record) -> None:
     state.instances.add(record["instance"])
     _set_instance(state, record, record["state"], record["since"])
+    state.vrrp[record["instance"]]["failing"] = dict(record["failing"])
 
 
 def _set_instance(state: State, record: Record, is_in: str, since: str) -> None:
     told = {field: record[field] for field in ("addresses", "priority", "master", "reason")}
-    state.vrrp[record["instance"]] = {"state": is_in, "since": since, **told}
+    failing = state.vrrp.get(record["instance"], {}).get("failing", {})
+    state.vrrp[record["instance"]] = {"state": is_in, "since": since, **told, "failing": failing}
 
 
 def _vrrp_weighed(state: State, record: Record) -> None:
     instance = state.vrrp.get(record["instance"])
-    if instance is not None:
-        instance["priority"] = record["priority"]
+    if instance is None:
+        return
+    instance["priority"] = record["priority"]
+    if record["well"]:
+        instance["failing"].pop(record["tracked"], None)
+    else:
+        instance["failing"][record["tracked"]] = record["reason"]
 
 
 def _foreign_appeared(state: State, record: Record) -> None:

@@ -21,7 +21,7 @@ Where: TypeAlias = "tuple[Address, str]"
 class Vips:
     """lvsd's own VIPs. An address found on its interface is adopted, one that vanished is put back.
 
-    One that another director may hold in our place is lvsd's own as well, and has no business here meanwhile.
+    One that is `shared` with another director is lvsd's own as well, and has no business here meanwhile.
     """
 
     def __init__(self, recorded: Iterable[DirectorAddress]) -> None:
@@ -29,7 +29,7 @@ class Vips:
         self.owned = dict(self._recorded)
         self.held: dict[Where, DirectorAddress] = {}
         self._wanted: dict[Where, DirectorAddress] = {}
-        self._shared: set[Where] = set()
+        self.shared: set[Where] = set()
         self._causes: dict[Where, str] = {}
         self._refusals: dict[Where, str] = {}
 
@@ -46,7 +46,7 @@ class Vips:
         passing = {_where(address): address for address in shared}
         known = self.owned.keys() | wanted.keys() | passing.keys()
         changed = wanted != self._wanted or known != self.owned.keys()
-        self._wanted, self._shared = wanted, set(passing)
+        self._wanted, self.shared = wanted, set(passing)
         self.owned |= passing | wanted
         self._refusals = {}
         return [Remember()] if changed else []
@@ -72,7 +72,7 @@ class Vips:
         effects += [
             RemoveAddress(address) for where, address in self.held.items() if where not in self._wanted
         ]
-        needed = self._wanted.keys() | self.held.keys() | self._shared
+        needed = self._wanted.keys() | self.held.keys() | self.shared
         gone = [where for where in self.owned if where not in needed]
         for where in gone:
             del self.owned[where]
@@ -95,7 +95,7 @@ class Vips:
             return self._refused(where, address, error)
         self._refusals.pop(where, None)
         self.held.pop(where, None)
-        if where not in self._wanted.keys() | self._shared:
+        if where not in self._wanted.keys() | self.shared:
             self.owned.pop(where, None)
         return [Report(_removed(address, cause)), Remember()]
 

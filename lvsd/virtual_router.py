@@ -14,6 +14,8 @@ from lvsd.vrrp.machine import Advertise, Ask, Backup, Claim, Fault, Initialize, 
 from lvsd.vrrp.packet import OWNER, RESIGNED, Advertisement
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from lvsd.config.model import DirectorAddress, VrrpInstance
     from lvsd.model import Address, Instant, Seconds
     from lvsd.vrrp.machine import State, Step
@@ -50,6 +52,7 @@ class VirtualRouter:
         self.source: Address | None = None
         self.faults: dict[str, str] = {}
         self.penalties: dict[str, int] = {}
+        self._failing: dict[str, str] = {}
         self.resuming = False
         self.fresh_until: Seconds = 0.0
         self._listens_since = now.monotonic
@@ -190,9 +193,12 @@ class VirtualRouter:
     def weigh(self, tracked: str, penalty: int, fault: str, now: Instant) -> list[FailoverEffect]:
         """Take in how something tracked is: what it costs the priority, and why it keeps the instance out."""
         was = self._router() if self.source is not None else None
-        known = tracked in self.faults or tracked in self.penalties
+        known = tracked in self._failing
+        self._failing.pop(tracked, None)
         self.faults.pop(tracked, None)
         self.penalties.pop(tracked, None)
+        if fault:
+            self._failing[tracked] = fault
         if fault and penalty:
             self.penalties[tracked] = penalty
         elif fault:
@@ -210,6 +216,13 @@ class VirtualRouter:
         )
         return [Report(told)]
 
+    def heed_only(self, tracked: AbstractSet[str]) -> None:
+        """Forget what was wrong with anything that is not tracked any more."""
+        for gone in self._failing.keys() - tracked:
+            self._failing.pop(gone)
+            self.faults.pop(gone, None)
+            self.penalties.pop(gone, None)
+
     def snapshot(self) -> SnapshotVrrp:
         """Return the line of a snapshot that tells how it is."""
         return SnapshotVrrp(
@@ -220,6 +233,7 @@ class VirtualRouter:
             master=self._master_text(),
             addresses=self._addresses(),
             since=timestamp(self.since),
+            failing=dict(self._failing),
         )
 
     def _fail(self, fault: str, now: Instant) -> list[FailoverEffect]:

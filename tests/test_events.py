@@ -36,6 +36,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "float": st.floats(allow_nan=False, allow_infinity=False),
     "list[str]": st.lists(TEXT, max_size=4),
     "list[dict[str, str]]": st.lists(st.dictionaries(TEXT, TEXT, max_size=3), max_size=3),
+    "dict[str, str]": st.dictionaries(TEXT, TEXT, max_size=3),
     "dict[str, Any] | None": st.none() | st.dictionaries(TEXT, TEXT | st.integers(0, 9), max_size=3),
     "dict[str, dict[str, Any]]": st.dictionaries(TEXT, st.dictionaries(TEXT, TEXT, max_size=3), max_size=3),
 }

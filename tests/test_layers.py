@@ -33,6 +33,7 @@ LAYERS = [
         "lvsd.status_text",
         "lvsd.virtual_router",
         "lvsd.failover",
+        "lvsd.explain",
     },
     {"lvsd.edge", "lvsd.lab", "lvsd.cli", "lvsd.__main__"},
 ]

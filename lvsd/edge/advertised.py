@@ -93,6 +93,13 @@ def repeat() -> None:
                 os.close(descriptor)
 
 
+def forget_all() -> None:
+    """Note that this director is master of nothing any more."""
+    with suppress(OSError):
+        for file in _folder().iterdir():
+            os.truncate(file, 0)
+
+
 def _folder() -> Path:
     return runtime.directory() / "advertised"
 

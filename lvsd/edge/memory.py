@@ -106,18 +106,22 @@ class Memory:
             await self._render()
             trouble = ""
             try:
-                entries, addresses = list(self._entries.values()), list(self._vips.owned.values())
-                await asyncio.to_thread(self._replace, entries, addresses)
+                owned, shared = list(self._vips.owned.items()), self._vips.shared
+                passing = [address for where, address in owned if where in shared]
+                addresses = [address for _, address in owned]
+                await asyncio.to_thread(self._replace, list(self._entries.values()), addresses, passing)
             except OSError as error:
                 trouble = error.strerror or str(error)
                 if trouble != self._trouble:
                     self._report(StateLost(file=str(self._file), reason=trouble))
             self._trouble = trouble
 
-    def _replace(self, entries: list[bytes], addresses: list[DirectorAddress]) -> None:
+    def _replace(
+        self, entries: list[bytes], addresses: list[DirectorAddress], shared: list[DirectorAddress]
+    ) -> None:
         """Write in a thread. One that nobody waits for any more, since lvsd stops, comes to its end first."""
         with self._writing:
-            state_file.write(self._file, entries, addresses)
+            state_file.write(self._file, entries, addresses, shared)
 
     async def _render(self) -> None:
         while self._stale:

@@ -20,7 +20,7 @@ from lvsd.ipvs.ledger import Owned
 from lvsd.model import Address, FirewallMark, Protocol, ServerKey, ServiceKey, VirtualAddress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
 VERSION = 1
@@ -31,11 +31,15 @@ OwnedRows: TypeAlias = dict[ServiceKey, Owned]
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What an earlier run left; `trouble` says why it could not be read, where it could not."""
+    """What an earlier run left; `trouble` says why it could not be read, where it could not.
+
+    Of the `addresses`, those that are `shared` belong to one director at a time.
+    """
 
     rows: OwnedRows
     addresses: tuple[DirectorAddress, ...]
     trouble: str = ""
+    shared: tuple[DirectorAddress, ...] = ()
 
 
 def path() -> Path:
@@ -51,13 +55,14 @@ def read(file: Path) -> Remembered:
             return Remembered({}, (), f"of version {told['version']}, not {VERSION}")
         rows = {_parse_key(entry): _parse_owned(entry) for entry in told["services"]}
         addresses = tuple(_parse_address(entry) for entry in told["addresses"])
+        shared = tuple(_parse_address(entry) for entry in told["addresses"] if entry.get("shared"))
     except FileNotFoundError:
         return Remembered({}, ())
     except OSError as error:
         return Remembered({}, (), error.strerror or str(error))
     except (ValueError, KeyError, TypeError) as error:
         return Remembered({}, (), f"damaged: {error!r}")
-    return Remembered(rows, addresses)
+    return Remembered(rows, addresses, shared=shared)
 
 
 def entry(key: ServiceKey, owned: Owned) -> bytes:
@@ -71,12 +76,20 @@ def entry(key: ServiceKey, owned: Owned) -> bytes:
     return orjson.dumps({**where, "name": owned.name, "servers": servers})
 
 
-def write(file: Path, entries: Iterable[bytes], addresses: Iterable[DirectorAddress]) -> None:
+def write(
+    file: Path,
+    entries: Iterable[bytes],
+    addresses: Iterable[DirectorAddress],
+    shared: Collection[DirectorAddress] = (),
+) -> None:
     """Replace `file` as a whole; raise OSError where that fails, and leave the old one."""
     told = {
         "version": VERSION,
         "services": [orjson.Fragment(entry) for entry in entries],
-        "addresses": [asdict(address) | {"address": str(address.address)} for address in addresses],
+        "addresses": [
+            asdict(address) | {"address": str(address.address), "shared": address in shared}
+            for address in addresses
+        ],
     }
     file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     fresh = file.with_suffix(".new")

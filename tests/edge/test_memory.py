@@ -14,7 +14,7 @@ from lvsd.model import FirewallMark
 from lvsd.vips import Vips
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     import pytest
@@ -32,12 +32,12 @@ async def test_a_write_that_is_broken_off_ends_before_the_next_begins(
     begun, go_on, ended = threading.Event(), threading.Event(), list[int]()
     write = state_file.write
 
-    def slowly(file: Path, entries: Iterable[bytes], addresses: Iterable[DirectorAddress]) -> None:
+    def slowly(file: Path, entries: Iterable[bytes], *addresses: Collection[DirectorAddress]) -> None:
         entries = list(entries)
         if not begun.is_set():
             begun.set()
             go_on.wait(20)
-        write(file, entries, addresses)
+        write(file, entries, *addresses)
         ended.append(len(entries))
 
     monkeypatch.setattr(state_file, "write", slowly)
