@@ -83,9 +83,10 @@ class NeighbourWatch:
 
     def watch(self, addresses: Collection[Address]) -> None:
         """Watch these addresses and no others."""
-        self._watched = frozenset(addresses)
-        _let_through(self._arp, [address for address in self._watched if address.version == _V4])
-        wanted = any(address.version != _V4 for address in self._watched)
+        if (watched := frozenset(addresses)) != self._watched:
+            _let_through(self._arp, [address for address in watched if address.version == _V4])
+            self._watched = watched
+        wanted = any(address.version != _V4 for address in watched)
         if wanted and self._advertisements is None:
             self._advertisements = _open_advertisements(self.interface)
             self._loop.add_reader(self._advertisements, self._hear_advertisements)

@@ -155,7 +155,7 @@ async def test_the_source_is_the_one_asked_for(vs1: Machine, vs2: Machine) -> No
 async def test_a_source_that_the_host_does_not_have_is_an_error(
     vs1: Machine, source: Address, version: int
 ) -> None:
-    with pytest.raises(OSError, match=r"."):
+    with pytest.raises(OSError, match=r"Invalid argument|Network is unreachable"):
         await send(vs1, [(b"", source, GROUPS[version])])
 
 
