@@ -37,8 +37,8 @@ VIP = "192.168.0.101"
 SERVICE = Balanced(VIP, (RS1, RS2))
 CLIENT_EVERY: Seconds = 0.02
 CLIENT_WAITS: Seconds = 1.0
-SETTLED: Seconds = 1.5
-"""How long the VIP has been where it belongs, beside four intervals, before the next thing happens."""
+SETTLED: Seconds = 1.0
+"""How long the VIP has been where it belongs, beside two intervals, before the next thing happens."""
 
 PATIENCE: Seconds = 60.0
 
@@ -90,10 +90,9 @@ class _Pair:
 
     def _is_settled(self, master: str, begin: Seconds) -> bool:
         """Tell whether one director alone has advertised, and nobody else taken the VIP, for a while."""
-        since = max(begin, time.monotonic() - SETTLED - 4 * self.interval)
-        sources = {str(said.source) for _, said in self.capture.advertisements(begin=since)}
+        since = max(begin, time.monotonic() - SETTLED - 2 * self.interval)
         quiet = self.holders.history[-1].at < since and master in self.holders.now
-        return quiet and since > begin and sources == {ADDRESSES[master]}
+        return quiet and since > begin and self.capture.sources(since) == {ADDRESSES[master]}
 
 
 async def measure() -> list[Figure]:

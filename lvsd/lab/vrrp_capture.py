@@ -95,6 +95,10 @@ class VrrpCapture:
             and vrid in {None, each.said.vrid}
         ]
 
+    def sources(self, begin: Seconds = 0.0) -> set[str]:
+        """Return who has advertised since a moment, and not only to resign."""
+        return {str(said.source) for _, said in self.advertisements(begin=begin) if said.priority != RESIGNED}
+
     def last(self, *, vrid: int | None = None) -> Advertisement | None:
         """Return what was advertised last, by whomever."""
         advertised = self.advertisements(vrid=vrid)
