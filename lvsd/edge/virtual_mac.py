@@ -73,8 +73,7 @@ class VirtualMacs:
         name, mac = interface_name(vrid, version), virtual_mac(vrid, version)
         try:
             index = await self._make(name, mac, parent)
-            # Without an address that is made from the MAC (RFC 9568, 7.4), and before it comes up.
-            await self._set(index, _af_spec_v6())
+            await self._make_no_address(index)
             if version == _V4:
                 await self._set(index, _af_spec_v4({_ARP_IGNORE: _ITS_OWN, _RP_FILTER: _LOOSE}))
                 await self._hush(parent, name)
@@ -84,18 +83,16 @@ class VirtualMacs:
         return name
 
     async def remove(self, interface: str, vrid: int, version: int) -> bool:
-        """Remove the interface and all that is on it; return False where it was not there."""
+        """Remove the interface with its VIPs; return False where it was not there."""
         name = interface_name(vrid, version)
         try:
-            await self._unhush(interface, name)
-            if (found := await self._find(name)) is None:
-                return False
-            await self._kernel.link("del", index=found["index"])
+            found = await self._find(name)
+            if found is not None:
+                await self._kernel.link("del", index=found["index"])
+            await self._unhush(interface, name)  # once the VIPs are gone that it must not answer for
         except NetlinkError as error:
-            if error.code == errno.ENODEV:
-                return False
             _refused(f"remove {name}", error)
-        return True
+        return found is not None
 
     async def _make(self, name: str, mac: str, parent: _Link) -> int:
         """Return the index of the interface, made or found; it is down where it was made."""
@@ -109,8 +106,19 @@ class VirtualMacs:
             raise KernelError(msg)
         return int(found["index"])
 
+    async def _make_no_address(self, index: int) -> None:
+        """Let IPv6 make no address from the MAC (RFC 9568, 7.4); it is told before the interface is up."""
+        try:
+            await self._set(index, _af_spec_v6())
+        except NetlinkError as error:
+            if error.code != errno.EAFNOSUPPORT:  # a host without IPv6
+                raise
+
     async def _hush(self, parent: _Link, name: str) -> None:
-        """Keep the parent from telling that the VIPs are at its own MAC address, asked or asking."""
+        """Keep the parent from telling that the VIPs are at its own MAC address, asked or asking.
+
+        What was set before is known to this run alone: after a crash the parent stays as it was made.
+        """
         interface = parent.get("ifname")
         if interface not in self._quiet:
             conf = parent.get(("af_spec", "af_inet"))

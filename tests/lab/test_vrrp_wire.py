@@ -392,10 +392,10 @@ def _skip_unless_known() -> None:
 ADDRESSES = pytest.mark.parametrize("vip", [pytest.param(VIP_V4, id="IPv4"), pytest.param(VIP_V6, id="IPv6")])
 
 
-async def announce(machine: Machine, *addresses: Address) -> None:
+async def announce(machine: Machine, *addresses: Address, interface: str = "eth0") -> None:
     def call() -> None:
         announcer = Announcer()
-        announcer.announce("eth0", addresses)
+        announcer.announce(interface, addresses)
         announcer.close()
 
     await machine.do(call)
@@ -530,6 +530,14 @@ async def test_a_virtual_mac_answers_for_the_vip_and_for_nothing_else(
         async with watching(client, [address], probed=address, claims=0) as claimed:
             pass
         assert await claimed == [(address, answers)]
+
+
+@ADDRESSES
+async def test_a_virtual_mac_is_announced(pair: Lab, vs1: Machine, vip: Address) -> None:
+    name = await make(vs1, 51, vip.version)
+    async with watching(pair.hosts["client"], [vip]) as claimed:
+        await announce(vs1, vip, interface=name)
+    assert await claimed == [(vip, virtual_mac(51, vip.version))]
 
 
 @ADDRESSES
