@@ -59,6 +59,9 @@ def spawn(argv: Sequence[str], user: str) -> Spawned:
     except OSError as error:
         problem = f"{argv[0]} cannot be started: {error.strerror}"
         raise NotRunError(problem, who.pw_name, local=error.errno in _SHORTAGES) from error
+    except (ValueError, subprocess.SubprocessError) as error:  # a NUL, or what has no place in UTF-8
+        problem = f"{argv[0]} cannot be started: {error}"
+        raise NotRunError(problem, who.pw_name) from error
 
 
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS}

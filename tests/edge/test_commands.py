@@ -181,6 +181,7 @@ def test_an_lvsd_without_root_hands_on_none_of_its_capabilities(directory: Path)
         (("nosuchprogram",), "nosuchprogram does not exist"),
         (("/proc/version",), "/proc/version cannot be started: Permission denied"),
         (("/etc",), "/etc does not exist"),
+        (("/bin/true", "\0"), "/bin/true cannot be started: embedded null byte"),
     ],
 )
 async def test_what_cannot_be_run_says_why(argv: tuple[str, ...], problem: str) -> None:
