@@ -415,6 +415,20 @@ class AddressRefused(_Worded, _Error):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddressMisplaced(_Warning):
+    """A VIP was put on an interface that has addresses, but none in the VIP's network."""
+
+    name: ClassVar[str] = "address.misplaced"
+    advice: ClassVar[str] = (
+        "Clients of that network may not find it there: mend the VIP, its prefix or its interface; "
+        "with /32 or /128 it is taken as meant."
+    )
+    address: str
+    interface: str
+    networks: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AddressContested(_Warning):
     """Another host on the LAN answers for a VIP that this director holds: `mac` is its hardware address.
 

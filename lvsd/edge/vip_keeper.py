@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from lvsd.effects import AddAddress, RemoveAddress
+from lvsd.edge.interfaces import Network
+from lvsd.effects import AddAddress, RemoveAddress, Report
 from lvsd.errors import KernelError
+from lvsd.events import AddressMisplaced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from lvsd.config.model import DirectorAddress
-    from lvsd.edge.addresses import Addresses
+    from lvsd.edge.addresses import Addresses, FoundAddress
     from lvsd.effects import Effect
     from lvsd.model import Seconds
     from lvsd.vips import Vips
@@ -46,13 +48,17 @@ class VipKeeper:
 
     def keep(self, cause: str) -> None:
         """Compare what is wanted with what is there, and mend it."""
-        present = {(found.address, found.interface) for found in self._addresses.all()}
+        there = self._addresses.all()
+        present = {(found.address, found.interface) for found in there}
         effects = self._vips.see(present, cause)
         self._carry_out([each for each in effects if not isinstance(each, AddAddress | RemoveAddress)])
         for effect in effects:
             if isinstance(effect, AddAddress):
+                networks = self._networks(effect.address, there)
                 error = _error_of(self._addresses.add, effect.address)
-                self._carry_out(self._vips.added(effect.address, error))
+                self._carry_out(
+                    [*self._vips.added(effect.address, error), *misplaced(effect.address, networks)]
+                )
             elif isinstance(effect, RemoveAddress):
                 self._remove(effect.address, cause)
 
@@ -61,9 +67,31 @@ class VipKeeper:
         for address in list(self._vips.held.values()):
             self._remove(address, "stop")
 
+    def _networks(self, address: DirectorAddress, there: Iterable[FoundAddress]) -> list[FoundAddress]:
+        """Return the interface's own addresses of the VIP's IP version, of which each has its network."""
+        return [
+            found
+            for found in there
+            if (found.interface, found.address.version) == (address.interface, address.address.version)
+            and (found.address, found.interface) not in self._vips.owned
+        ]
+
     def _remove(self, address: DirectorAddress, cause: str) -> None:
         error = _error_of(self._addresses.remove, address)
         self._carry_out(self._vips.removed(address, error, cause))
+
+
+def misplaced(address: DirectorAddress, own: Iterable[FoundAddress]) -> list[Effect]:
+    """Return what to tell of a VIP that lies in no network of its interface, where it is meant to lie in one.
+
+    One whose prefix is that of a single host is not, nor is one of an interface that has no other address.
+    """
+    networks = {str(found).partition(" ")[0]: Network.of(found.address, found.prefix) for found in own}
+    alone = address.prefix == 8 * len(address.address)
+    if alone or not networks or any(network.holds(address.address) for network in networks.values()):
+        return []
+    event = AddressMisplaced(address=str(address), interface=address.interface, networks=list(networks))
+    return [Report(event)]
 
 
 def _error_of(attempt: Callable[[DirectorAddress], object], address: DirectorAddress) -> str:
