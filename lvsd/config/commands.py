@@ -24,7 +24,7 @@ _ANYBODY_RUNS = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 class CommandBuilder:
     """Makes commands of their words, and puts down programs that cannot or should not be run.
 
-    They run with lvsd's rights, or decide who is master: nobody but their owner may be able to change them.
+    They decide who is master, or act on it: nobody but their owner may be able to change them.
     """
 
     source: Source

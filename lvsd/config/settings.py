@@ -69,8 +69,7 @@ class SettingsBuilder:
         services = self.findings.merged.data.get("virtual_services", {})
         track = TrackBuilder(self.findings, commands, services)
         instances = VrrpBuilder(self.lookup, self.findings, vips, track).build_all(shapes)
-        if len(instances) == len(shapes):
-            self.findings.notes += unheld_vips(self.findings.merged, vips)
+        self.findings.notes += unheld_vips(self.findings.merged, vips)
         return instances
 
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from lvsd.config.vips import VipBuilder
     from lvsd.model import Address
 
-_IDENTITY = ("interface", "virtual_router_id", "addresses")
-
 
 @dataclass(frozen=True, slots=True)
 class VrrpBuilder:
@@ -41,8 +39,7 @@ class VrrpBuilder:
         """Return the instances, without those whose interface or addresses cannot be told."""
         built = [self._build(name, shaped) for name, shaped in shapes.items()]
         instances = tuple(instance for instance in built if instance is not None)
-        if len(instances) == len(shapes):
-            self._look_over_groups(instances)
+        self._look_over_groups(instances)
         return instances
 
     def _build(self, name: str, shaped: Shaped[VrrpShape]) -> VrrpInstance | None:
@@ -127,8 +124,7 @@ class VrrpBuilder:
 
     def _look_over(self, shaped: Shaped[VrrpShape], instance: VrrpInstance, path: Path) -> None:
         """Put down what does not go together, as far as it is certain that it was meant."""
-        if shaped.trusts(*_IDENTITY):
-            self._claim(instance, path)
+        self._claim(instance, path)
         if not shaped.left_out and _is_whole(shaped.value, instance):
             for at, message in instance_mistakes(shaped.value, instance):
                 self.findings.mistake((*path, *at), message)

@@ -86,7 +86,9 @@ class TrackedCommandShape(Shape):
     rise: Count = Field(1, description="how many runs in a row must end well before it counts as well again")
     fall: Count = Field(1, description="how many runs in a row must fail before it counts as failed")
     weight: TrackWeight = Field(0, description=_WEIGHT)
-    user: UserName | None = Field(None, description="who runs it; default: an unprivileged user")
+    user: UserName | None = Field(
+        None, description="who runs it; default: lvsd, or where there is no such user nobody"
+    )
 
 
 InterfaceOrName: TypeAlias = Annotated[
@@ -110,7 +112,11 @@ class TrackShape(Shape):
 class NotifyShape(Shape):
     """Commands that are run when an instance enters a state, written as those of `track.commands`."""
 
-    any: AnyCommand | None = Field(None, description="for every state")
+    any: AnyCommand | None = Field(
+        None,
+        description="for every state, after the state's own, with the arguments INSTANCE, its name, the "
+        "state, the priority",
+    )
     master: AnyCommand | None = Field(None, description="for master")
     backup: AnyCommand | None = Field(None, description="for backup")
     fault: AnyCommand | None = Field(None, description="for fault")
@@ -176,7 +182,8 @@ class VrrpShape(Shape):
     )
     track: TrackShape | None = Field(None, description="what the instance needs to be master")
     notify: NotifyOrCommand | None = Field(
-        None, description="commands that are run on changes of state: one for all, or a mapping"
+        None,
+        description="commands that are run on changes of state: a mapping, or just its `any`",
     )
 
 
