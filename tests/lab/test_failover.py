@@ -23,10 +23,10 @@ from lvsd.lab.vrrp_capture import VrrpCapture
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from lvsd.lab.client import HttpClient
+    from lvsd.lab.client import HttpClient, Request
 
 INTERVAL = 0.3
-MARGIN = 0.5
+MARGIN = 0.8
 """Seconds that the lab's one slow CPU may add to what the protocol takes."""
 
 CONFIG = """\
@@ -94,6 +94,18 @@ class Cluster:
         assert self.holders.now == {name, *stays}, self.holders.story(after)
         return taken_at - after
 
+    def lost(self, client: HttpClient, begin: float) -> list[Request]:
+        """Return the requests that failed since a moment, but those under way when the VIP came or went.
+
+        Of those the next director may know nothing yet, and its kernel resets them.
+        """
+        moves = [held.at for held in self.holders.history]
+        return [
+            failed
+            for failed in client.failures_between(begin, time.monotonic())
+            if not any(-0.1 < at - failed.started_at < failed.duration + 0.1 for at in moves)
+        ]
+
     async def _is_heard(self, source: str, after: float) -> bool:
         return source in self.capture.sources(after)
 
@@ -119,9 +131,8 @@ async def test_a_pair_serves_whatever_becomes_of_its_master(lab: Lab) -> None:
         killed_at = time.monotonic()
         vs1.process.kill()
         # What is in the kernel goes on, the VIP too.
-        assert (
-            await cluster.is_with("vs2", after=killed_at, stays=("vs1",)) < cluster.down_after("vs2") + MARGIN
-        )
+        taken_after = await cluster.is_with("vs2", after=killed_at, stays=("vs1",))
+        assert taken_after < cluster.down_after("vs2") + MARGIN
         assert client.outage(killed_at, time.monotonic()) < MARGIN
 
         back_at = time.monotonic()
@@ -139,7 +150,7 @@ async def test_a_pair_serves_whatever_becomes_of_its_master(lab: Lab) -> None:
         await cluster.is_with("vs1", after=back_at)
         assert client.outage(back_at, time.monotonic()) < MARGIN
         await client.stop()
-        assert not client.failures_between(back_at, time.monotonic()), client.summary()
+        assert cluster.lost(client, killed_at) == [], cluster.holders.story(killed_at)
 
 
 async def test_a_cut_or_paused_master_gives_way_and_one_is_left_when_it_is_back(lab: Lab) -> None:
@@ -164,8 +175,7 @@ async def test_a_cut_or_paused_master_gives_way_and_one_is_left_when_it_is_back(
         woken_at = time.monotonic()
         os.killpg(vs1.process.pid, signal.SIGCONT)
         assert await cluster.holders.become("vs2") - woken_at < MARGIN
-        yielded = await vs1.saw("vrrp.changed", old="master", new="backup", after=0)
-        assert yielded
+        await vs1.saw("vrrp.changed", old="master", new="backup", master="192.168.0.2")
         taken_back_after = await cluster.is_with("vs1", after=woken_at)
         assert taken_back_after > cluster.down_after("vs1") - MARGIN, cluster.capture.story(woken_at)
 
@@ -180,3 +190,5 @@ async def test_of_equals_the_one_with_the_higher_address_follows_and_then_the_la
             await cluster.directors[name].stop()
             assert await cluster.is_with(successor, after=stopped_at) < cluster.skew("vs2") + MARGIN
             assert client.outage(stopped_at, time.monotonic()) < cluster.skew("vs2") + MARGIN
+        await client.stop()
+        assert cluster.lost(client, 0.0) == [], cluster.holders.story()
