@@ -94,10 +94,9 @@ class Addresses:
         It brings no route where another address of the interface has brought one.
         """
         index = _index(address.interface)
-        there = [found for found in self.all() if found.interface == address.interface]
-        if known := [found for found in there if found.address == address.address]:
-            return known[0]
-        covered = any(Network.of(found.address, found.prefix).holds(address.address) for found in there)
+        if (found := self._find(address)) is not None:
+            return found
+        covered = self.covers(address)
         try:
             self._kernel.do(
                 _RTM_NEWADDR, _request(address, index, covered=covered), NLM_F_CREATE | NLM_F_EXCL
@@ -105,6 +104,14 @@ class Addresses:
         except OSError as error:
             _refused("add", address, error)
         return None
+
+    def covers(self, address: DirectorAddress) -> bool:
+        """Tell whether another address of its interface has brought the route to the network it lies in."""
+        return any(
+            Network.of(found.address, found.prefix).holds(address.address)
+            for found in self.all()
+            if found.interface == address.interface and found.address != address.address
+        )
 
     def remove(self, address: DirectorAddress) -> bool:
         """Take the address off its interface; return False where it was not on it."""

@@ -95,8 +95,9 @@ class FailoverKeeper:
         """Leave the VIPs to the peers, and wait until one has them, or it is certain that none wants them."""
         self._vrrp.feed(self.failover.stop)
         await self._vrrp.released(within)
-        with suppress(KernelError):
-            await self._daemons.set(self._sync, None)
+        if self._sync is not None:
+            with suppress(KernelError):  # the kernel goes on taking in what the new master's has to tell
+                await self._daemons.set(self._sync, SyncRole.BACKUP)
         await self._notifier.finish(NOTIFIED_WITHIN)
 
     async def close(self) -> None:

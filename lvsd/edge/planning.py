@@ -115,12 +115,14 @@ def _vip_changes(vips: Vips, config: Config) -> list[str]:
         held = [each for each in shared if _look(addresses, each)[0]]
         vips.want([*config.settings.addresses, *held], shared)
         looked = {(each.address, each.interface): _look(addresses, each) for each in vips.concerned}
-    commands = []
-    for effect in vips.see([where for where, (found, _) in looked.items() if found], "config"):
-        if isinstance(effect, AddAddress | RemoveAddress):
-            found, trouble = looked[effect.address.address, effect.address.interface]
-            command = _adding(effect.address) if isinstance(effect, AddAddress) else _removing(found)
-            commands.append(f"{command}    # {trouble}" if trouble else command)
+        commands = []
+        for effect in vips.see([where for where, (found, _) in looked.items() if found], "config"):
+            if isinstance(effect, AddAddress | RemoveAddress):
+                it = effect.address
+                found, trouble = looked[it.address, it.interface]
+                adding = isinstance(effect, AddAddress)
+                command = _adding(it, covered=addresses.covers(it)) if adding else _removing(found)
+                commands.append(f"{command}    # {trouble}" if trouble else command)
     return commands
 
 
@@ -132,10 +134,11 @@ def _look(addresses: Addresses, address: DirectorAddress) -> tuple[FoundAddress 
         return None, str(error)
 
 
-def _adding(address: DirectorAddress) -> str:
+def _adding(address: DirectorAddress, *, covered: bool) -> str:
     label = f" label {quote(address.label)}" if address.label else ""
     how = " nodad preferred_lft 0" if address.address.version == 6 else label  # noqa: PLR2004
-    return f"ip address add {address} dev {quote(address.interface)}{how}"
+    route = " noprefixroute" if covered else ""
+    return f"ip address add {address} dev {quote(address.interface)}{how}{route}"
 
 
 def _removing(found: FoundAddress | None) -> str:

@@ -55,12 +55,12 @@ def shown(address: DirectorAddress) -> str:
 
 @pytest.mark.parametrize("address", ALL, ids=str)
 def test_an_address_is_added_and_removed(addresses: Addresses, address: DirectorAddress) -> None:
-    assert not addresses.present(address)
+    assert addresses.find(address) is None
     assert addresses.add(address) is None
-    assert addresses.present(address)
+    assert addresses.find(address) is not None
     assert f" {address} " in shown(address)
     assert addresses.remove(address)
-    assert not addresses.present(address)
+    assert addresses.find(address) is None
     assert shown(address) == ""
     assert "192.168.0.1/24" in ip("-o", "address", "show", "dev", INTERFACE)
 
@@ -94,7 +94,7 @@ def test_an_address_found_there_is_adopted_as_it_is(
 ) -> None:
     ip("address", "add", there, "dev", INTERFACE)
     before = shown(address)
-    assert addresses.present(address)
+    assert addresses.find(address) is not None
     assert addresses.add(address) == found
     assert str(found) == f"{there} on {INTERFACE}"
     assert shown(address) == before
@@ -113,7 +113,7 @@ def test_what_is_not_there_need_not_be_removed(addresses: Addresses) -> None:
 
 def test_a_missing_interface_is_named(addresses: Addresses) -> None:
     nowhere = DirectorAddress(VIP.address, 24, "eth7")
-    for call in addresses.add, addresses.remove, addresses.present:
+    for call in addresses.add, addresses.remove, addresses.find:
         with pytest.raises(KernelError, match="there is no interface eth7"):
             call(nowhere)
 

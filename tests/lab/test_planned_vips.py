@@ -26,7 +26,7 @@ virtual_services:
 ROWS = [f"ipvsadm -A -t {VIP}:80 -s wlc", f"ipvsadm -a -t {VIP}:80 -r 192.168.0.3:80 -g -w 1"]
 VIPS = [
     f"ip address add {VIP}/24 dev eth0 label eth0:101",
-    f"ip address add {VIP6}/64 dev eth0 nodad preferred_lft 0",
+    f"ip address add {VIP6}/64 dev eth0 nodad preferred_lft 0 noprefixroute",
 ]
 
 
@@ -68,7 +68,7 @@ async def test_a_plan_says_the_vips_that_a_reload_moves_and_then_moves_them(bare
     )
     moves = [
         f"ip address del {VIP}/24 dev eth0",
-        f"ip address add {VIP}/24 dev eth0 label eth0:1",
+        f"ip address add {VIP}/24 dev eth0 label eth0:1 noprefixroute",
         "ip address add 192.168.0.102/32 dev eth9    # there is no interface eth9",
         f"ip address del {VIP6}/64 dev eth0",
     ]
@@ -90,7 +90,10 @@ async def test_a_vip_that_was_changed_while_lvsd_was_away_is_replaced_at_its_sta
     director = await DirectorProcess.start(vs1, BASE.replace("remove", "keep"))
     await director.stop()
     new = BASE.replace("eth0:101", "eth0:1")
-    moves = [f"ip address del {VIP}/24 dev eth0", f"ip address add {VIP}/24 dev eth0 label eth0:1"]
+    moves = [
+        f"ip address del {VIP}/24 dev eth0",
+        f"ip address add {VIP}/24 dev eth0 label eth0:1 noprefixroute",
+    ]
     assert await planned(vs1, new) == (2, [*moves, "# 2 changes"])
     director.config.write_text(new)
     await director.restart()
