@@ -32,6 +32,18 @@ STEPS = [
     "has adopted the table",
     "requests, not one lost",
     "lvsd status, from that log:",
+    "Two directors share the VIP",
+    "vs1 is stopped",
+    "the VIP is with vs2 after",
+    "vs1 is back",
+    "the VIP is with vs1 after",
+    "is killed (kill -9)",
+    "the VIP is with vs1 and vs2 after",
+    "vs1 is cut off",
+    "the VIP is with vs2 after",
+    "the cable is back",
+    "the VIP is with vs1 after",
+    "lvsd explain vip:",
     "Every step came out as told",
 ]
 
