@@ -12,6 +12,7 @@ from lvsd.vrrp import machine
 from lvsd.vrrp.admission import Limiter
 from lvsd.vrrp.machine import Advertise, Ask, Backup, Claim, Fault, Initialize, Master, Release, Router
 from lvsd.vrrp.packet import OWNER, RESIGNED, Advertisement
+from lvsd.vrrp.tenure import LINGER, Tenure, longest_stay
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -19,20 +20,6 @@ if TYPE_CHECKING:
     from lvsd.config.model import DirectorAddress, VrrpInstance
     from lvsd.model import Address, Instant, Seconds
     from lvsd.vrrp.machine import State, Step
-
-LINGER: Final[Seconds] = 0.05
-"""So long the VIPs stay when another master was heard: what is on its way to this director still arrives."""
-
-MARGIN: Final[Seconds] = 0.2
-LONGEST_STAY: Final[Seconds] = 3.0
-"""A master that resigns keeps the VIPs for one skew of the slowest backup and a margin, but no longer."""
-
-BURST: Final = (0.05, 0.15, 0.5, 1.0, 5.0, 5.5, 6.0)
-"""Seconds after a takeover at which the neighbours are told once more."""
-
-INQUIRE_AFTER: Final[Seconds] = 2.0
-INQUIRE_EVERY: Final[Seconds] = 60.0
-"""When a master asks the neighbours who else has its VIPs: the one before may take a moment to let go."""
 
 WAITING: Final = "it does not serve yet: the first verdicts are not in"
 
@@ -56,9 +43,7 @@ class VirtualRouter:
         self.resuming = False
         self.fresh_until: Seconds = 0.0
         self._listens_since = now.monotonic
-        self._leave_at: Seconds | None = None
-        self._announce_at: list[Seconds] = []
-        self._inquire_at: Seconds | None = None
+        self._tenure = Tenure()
         self._master: Address | None = None
         self._why_silent = _NOBODY
         self._covers_addresses = True
@@ -67,7 +52,7 @@ class VirtualRouter:
     @property
     def holds(self) -> bool:
         """Whether its VIPs are to be in place. Those of their owner are its own, and stay."""
-        return self.is_master or self._leave_at is not None or self.resuming or self.config.priority == OWNER
+        return self.is_master or self._tenure.lingers or self.resuming or self.config.priority == OWNER
 
     @property
     def is_master(self) -> bool:
@@ -85,21 +70,18 @@ class VirtualRouter:
     def next_timer(self) -> Seconds | None:
         """When `tick` is due (monotonic), None while it waits for nothing."""
         resume_at = self._listens_since + self.config.interval if self.resuming else None
-        announce_at = self._announce_at[0] if self._announce_at else None
-        moments = (machine.next_timer(self.state), self._leave_at, announce_at, self._inquire_at, resume_at)
+        moments = (machine.next_timer(self.state), self._tenure.next_timer, resume_at)
         return min((moment for moment in moments if moment is not None), default=None)
 
     def tick(self, now: Instant) -> list[FailoverEffect]:
         """Do what `next_timer` waited for."""
+        due = self._tenure.fire(now.monotonic)
         effects: list[FailoverEffect] = []
-        if self._leave_at is not None and now.monotonic >= self._leave_at:
-            self._leave_at = None
+        if due.drop:
             effects.append(KeepAddresses())
-        if self._announce_at and now.monotonic >= self._announce_at[0]:
-            self._announce_at = [moment for moment in self._announce_at if moment > now.monotonic]
+        if due.announce:
             effects.append(Announce(self.config))
-        if self._inquire_at is not None and now.monotonic >= self._inquire_at:
-            self._inquire_at = now.monotonic + INQUIRE_EVERY
+        if due.inquire:
             effects.append(Inquire(self.config))
         if self.source is None:
             return effects
@@ -112,8 +94,7 @@ class VirtualRouter:
         if said.priority != RESIGNED:
             self._covers_addresses = said.covers_addresses
             self._master = None if self.is_master else said.source
-            if self._leave_at is not None:
-                self._leave_at = min(self._leave_at, now.monotonic + LINGER)
+            self._tenure.relieve(now.monotonic)
             if self.resuming:
                 self.resuming = False
                 effects.append(KeepAddresses())
@@ -135,11 +116,9 @@ class VirtualRouter:
         if self.resuming and now.monotonic >= self.fresh_until:
             self.resuming = False
             return [KeepAddresses()]
-        settled = self._inquire_at is not None and now.wall >= self.since + LINGER + MARGIN
-        if not self.is_master or not settled:
+        if not self._tenure.is_settled(now.monotonic):
             return []
-        if not self._announce_at:
-            self._announce_at = [now.monotonic + 1.0]
+        self._tenure.remind(now.monotonic)
         if not self._contested.admits((address, mac), now.monotonic):
             return []
         vip = next(each for each in self._vips() if each.address == address)
@@ -187,7 +166,7 @@ class VirtualRouter:
         self.state = machine.revise(was, self._router(), self.state, now.monotonic)
         if not self.is_master or (before.addresses, before.excluded) == (config.addresses, config.excluded):
             return []
-        self._announce_at = [now.monotonic + delay for delay in BURST]
+        self._tenure.remind(now.monotonic)
         return [KeepAddresses(), self._send(self.priority), Announce(config)]
 
     def weigh(self, tracked: str, penalty: int, fault: str, now: Instant) -> list[FailoverEffect]:
@@ -248,7 +227,7 @@ class VirtualRouter:
 
     def _contest(self, said: Advertisement, now: Instant) -> list[FailoverEffect]:
         """Tell of a second master, and the neighbours who has the VIPs."""
-        self._announce_at = [now.monotonic + delay for delay in BURST]
+        self._tenure.remind(now.monotonic)
         if not self._contested.admits(said.source, now.monotonic):
             return []
         told = VrrpContested(
@@ -267,33 +246,19 @@ class VirtualRouter:
                 case Ask(master=master):
                     effects.append(self._send(RESIGNED, master))
                 case Claim():
-                    effects += self._claim(now)
+                    self._tenure.claim(now.monotonic)
+                    self.resuming, self._master = False, None
+                    effects.append(KeepAddresses())
                 case Release(to=to):
-                    effects += self._release(
-                        now, stays=to is not None or Advertise(RESIGNED) in step.effects, known=to is not None
-                    )
+                    said = Advertise(RESIGNED) in step.effects
+                    stay = LINGER if to is not None else longest_stay(self._slowest_skew) if said else 0.0
+                    self._tenure.release(now.monotonic, stay)
+                    effects += [] if stay else [KeepAddresses()]
                 case _:
                     assert_never(effect)
         if type(before) is not type(self.state):
             effects += self._tell(before, reason, now)
         return effects
-
-    def _claim(self, now: Instant) -> list[FailoverEffect]:
-        self._leave_at, self.resuming, self._master = None, False, None
-        self._announce_at = [now.monotonic, *(now.monotonic + delay for delay in BURST)]
-        self._inquire_at = now.monotonic + INQUIRE_AFTER
-        return [KeepAddresses()]
-
-    def _release(self, now: Instant, *, stays: bool, known: bool) -> list[FailoverEffect]:
-        """Let go of the VIPs once another has them: soon, where it is `known`; at once, where none can be."""
-        self._announce_at, self._inquire_at = [], None
-        if not stays:
-            self._leave_at = None
-            return [KeepAddresses()]
-        longest = max(self.config.interval, machine.VERSION_2_SKEW if self.config.version == 2 else 0)  # noqa: PLR2004
-        stay = LINGER if known else min(longest + MARGIN, LONGEST_STAY)
-        self._leave_at = now.monotonic + stay
-        return []
 
     def _tell(self, before: State, reason: str, now: Instant) -> list[FailoverEffect]:
         self.since, self.reason = now.wall, reason
@@ -340,6 +305,11 @@ class VirtualRouter:
             preempt=config.preempt,
             preempt_delay=config.preempt_delay,
         )
+
+    @property
+    def _slowest_skew(self) -> Seconds:
+        """How long a backup of the lowest priority waits when this router has resigned."""
+        return machine.VERSION_2_SKEW if self.config.version == machine.VERSION_2 else self.config.interval
 
     def _words_for(self, said: Advertisement) -> str:
         """Return why this director takes over when its timer runs out after that was heard."""

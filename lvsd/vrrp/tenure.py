@@ -1,0 +1,96 @@
+"""For how long a router keeps its VIPs in place, and when it tells and asks the neighbours about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from lvsd.model import Seconds
+
+LINGER: Final[Seconds] = 0.05
+"""So long the VIPs stay when another master was heard: what is on its way to this director still arrives."""
+
+MARGIN: Final[Seconds] = 0.2
+LONGEST_STAY: Final[Seconds] = 9.0
+"""A master that resigns keeps the VIPs for one skew of the slowest backup and a margin, but no longer."""
+
+BURST: Final = (0.05, 0.15, 0.5, 1.0, 5.0, 5.5, 6.0)
+"""Seconds after a takeover at which the neighbours are told once more: frames get lost."""
+
+SOON: Final[Seconds] = 1.0
+INQUIRE_AFTER: Final[Seconds] = 2.0
+INQUIRE_EVERY: Final[Seconds] = 60.0
+"""When a master asks the neighbours who else has its VIPs: the one before may take a moment to let go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What is to be done now: drop the VIPs, tell the neighbours of them, ask who else has them."""
+
+    drop: bool
+    announce: bool
+    inquire: bool
+
+
+@dataclass(slots=True)
+class Tenure:
+    """The VIPs of one router, from the moment that it is master until they are gone."""
+
+    _claimed_at: Seconds | None = None
+    _leave_at: Seconds | None = None
+    _announce_at: list[Seconds] = field(default_factory=list)
+    _inquire_at: Seconds | None = None
+
+    @property
+    def lingers(self) -> bool:
+        """Whether the VIPs are still in place, though the router is master no more."""
+        return self._leave_at is not None
+
+    @property
+    def next_timer(self) -> Seconds | None:
+        """When `fire` is due (monotonic), None while nothing is."""
+        moments = (self._leave_at, self._announce_at[0] if self._announce_at else None, self._inquire_at)
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def fire(self, now: Seconds) -> Due:
+        """Return what `next_timer` waited for."""
+        drop = self._leave_at is not None and now >= self._leave_at
+        announce = bool(self._announce_at) and now >= self._announce_at[0]
+        inquire = self._inquire_at is not None and now >= self._inquire_at
+        if drop:
+            self._leave_at = None
+        self._announce_at = [moment for moment in self._announce_at if moment > now]
+        if inquire:
+            self._inquire_at = now + INQUIRE_EVERY
+        return Due(drop, announce, inquire)
+
+    def claim(self, now: Seconds) -> None:
+        """Begin."""
+        self._claimed_at, self._leave_at = now, None
+        self._announce_at = [now, *(now + delay for delay in BURST)]
+        self._inquire_at = now + INQUIRE_AFTER
+
+    def remind(self, now: Seconds) -> None:
+        """Tell the neighbours again soon, since somebody else has told them otherwise."""
+        if not self._announce_at or self._announce_at[0] > now + SOON:
+            self._announce_at = [now + delay for delay in BURST]
+
+    def release(self, now: Seconds, stay: Seconds) -> None:
+        """End, with the VIPs in place for `stay` seconds more."""
+        self._claimed_at, self._inquire_at, self._announce_at = None, None, []
+        self._leave_at = now + stay if stay else None
+
+    def relieve(self, now: Seconds) -> None:
+        """Take in that another has the VIPs, or is about to."""
+        if self._leave_at is not None:
+            self._leave_at = min(self._leave_at, now + LINGER)
+
+    def is_settled(self, now: Seconds) -> bool:
+        """Tell whether the router has had the VIPs for so long that nobody else should claim them."""
+        return self._claimed_at is not None and now >= self._claimed_at + LINGER + MARGIN
+
+
+def longest_stay(skew: Seconds) -> Seconds:
+    """Return for how long a master that resigns keeps the VIPs, where a backup may wait for `skew`."""
+    return min(skew + MARGIN, LONGEST_STAY)
