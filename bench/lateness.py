@@ -61,7 +61,7 @@ class _Taken:
     idle: Seconds
 
     def __str__(self) -> str:
-        moments = (self.late.median, self.late.almost_worst, self.late.worst)
+        moments = (max(0.0, each) for each in (self.late.median, self.late.almost_worst, self.late.worst))
         return f"{' / '.join(map(milliseconds, moments))} ({self.probes:.0f}/s)"
 
 
