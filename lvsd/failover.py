@@ -80,9 +80,9 @@ class Failover:
                 yield from (*router.config.addresses, *router.config.excluded)
 
     @property
-    def holds_any(self) -> bool:
-        """Whether any VIP is to be in place now."""
-        return any(router.holds for router in self._routers.values())
+    def lingers(self) -> bool:
+        """Whether any VIP is in place still, though this director is no longer master."""
+        return any(router.lingers for router in self._routers.values())
 
     @property
     def masters(self) -> set[str]:

@@ -55,6 +55,11 @@ class VirtualRouter:
         return self.is_master or self._tenure.lingers or self.resuming or self.config.priority == OWNER
 
     @property
+    def lingers(self) -> bool:
+        """Whether its VIPs are in place still, though it is no longer master."""
+        return self._tenure.lingers
+
+    @property
     def is_master(self) -> bool:
         """Whether it is master."""
         return isinstance(self.state, Master)
@@ -109,6 +114,8 @@ class VirtualRouter:
             )
         elif isinstance(before, Master) and said.priority != RESIGNED:
             effects += self._contest(said, now)
+        elif isinstance(before, Master):
+            self._tenure.regain(now.monotonic)
         return effects + self._take(step, reason, now)
 
     def claimed(self, address: Address, mac: str, now: Instant) -> list[FailoverEffect]:

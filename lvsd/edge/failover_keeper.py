@@ -56,6 +56,7 @@ class FailoverKeeper:
         self._daemons = SyncDaemons(ipvs)
         self._sync: SyncSettings | None = None
         self._synchronised: tuple[SyncSettings | None, SyncRole | None] = (None, None)
+        self._sync_told: tuple[SyncSettings | None, SyncRole | None] = (None, None)
         self._sync_changed = asyncio.Event()
         self._refused = ""
 
@@ -89,7 +90,7 @@ class FailoverKeeper:
 
     async def run(self) -> None:
         """Take part once this director can serve, and let the kernel synchronise connections by role."""
-        await asyncio.gather(self._serve(), self._synchronise())
+        await asyncio.gather(self._serve(), self._synchronise(), self._listen_again())
 
     async def stop(self, within: Seconds) -> None:
         """Leave the VIPs to the peers, and wait until one has them, or it is certain that none wants them."""
@@ -120,6 +121,11 @@ class FailoverKeeper:
         director = self._director
         return not director.roster.unknown and director.ledger.idle and not self.failover.awaited
 
+    async def _listen_again(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_EVERY)
+            self._vrrp.look_again()
+
     async def _synchronise(self) -> None:
         while True:
             pause = RETRY_EVERY if self._refused else None
@@ -139,11 +145,13 @@ class FailoverKeeper:
             if str(error) != self._refused:
                 self._refused = str(error)
                 self._report(SyncRefused(reason=self._refused))
+            self._sync_told = (None, None)
             return
         self._refused, self._synchronised = "", wanted
         settings, role = wanted
-        if settings is not None and role is not None:
+        if settings is not None and role is not None and wanted != self._sync_told:
             self._report(SyncChanged(role=str(role), interface=settings.interface))
+        self._sync_told = wanted
 
     def _role(self) -> SyncRole | None:
         if self._sync is None:

@@ -57,6 +57,7 @@ class VrrpKeeper:
         self._timer: asyncio.TimerHandle | None = None
         self._sockets: dict[tuple[str, int], VrrpSocket] = {}
         self._watches: dict[str, NeighbourWatch] = {}
+        self._deaf: dict[tuple[str, int], str] = {}
         self._interfaces: set[str] = set()
         self._announcer: Announcer | None = None
         self._unsent: dict[str, str] = {}
@@ -80,12 +81,19 @@ class VrrpKeeper:
         self._interfaces = tracked
         self.feed(lambda now: self.failover.configure(wanted, now))
         self._listen()
+        for name in sorted({interface for interface, _ in self._deaf}):
+            self._look(name)
 
     def look(self, interface: str) -> None:
         """Take in that something changed about an interface."""
         if interface in self._interfaces:
-            self._look(interface)
             self._listen()
+            self._look(interface)
+
+    def look_again(self) -> None:
+        """Try again where nothing could be heard."""
+        for interface, _ in list(self._deaf):
+            self.look(interface)
 
     def feed(self, step: Callable[[Instant], list[FailoverEffect]]) -> None:
         """Give failover something to decide, and carry out what it decides."""
@@ -110,10 +118,10 @@ class VrrpKeeper:
         self._arm()
 
     async def released(self, within: Seconds) -> None:
-        """Wait until no VIP is held any more."""
+        """Wait until no VIP is in place any more."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
-                while self.failover.holds_any and self.failover.next_timer is not None:  # noqa: ASYNC110
+                while self.failover.lingers:  # noqa: ASYNC110 - until its timer
                     await asyncio.sleep(0.01)
 
     def close(self) -> None:
@@ -132,7 +140,8 @@ class VrrpKeeper:
 
     def _look(self, interface: str) -> None:
         state = self._links.state(interface)
-        fault = "" if state is LinkState.UP else f"{interface} {state}"
+        deaf = (reason for (where, _), reason in self._deaf.items() if where == interface)
+        fault = f"{interface} {state}" if state is not LinkState.UP else next(deaf, "")
         found = (
             each.address
             for each in self._addresses.all()
@@ -144,6 +153,7 @@ class VrrpKeeper:
     def _listen(self) -> None:
         """Have a socket for each interface and IP version in use, where there is such an interface."""
         wanted = {(each.interface, each.family) for each in self.failover.instances}
+        self._deaf = {where: reason for where, reason in self._deaf.items() if where in wanted}
         for where in self._sockets.keys() - wanted:
             self._sockets.pop(where).close()
         for where in self._sockets.keys() & wanted:
@@ -179,12 +189,12 @@ class VrrpKeeper:
                     self._watches[vip.interface].probe(vip.address)
 
     def _open(self, interface: str, version: int) -> None:
+        """Open a socket. A director that cannot hear the others must not be master beside them."""
+        self._deaf.pop((interface, version), None)
         try:
             self._sockets[interface, version] = VrrpSocket(interface, version, self._hear)
         except OSError as error:
-            for instance in self.failover.instances:
-                if (instance.interface, instance.family) == (interface, version):
-                    self._tell_unsent(instance, error)
+            self._deaf[interface, version] = f"VRRP cannot be heard on {interface}: {error.strerror or error}"
 
     def _hear(self, packet: Packet) -> None:
         self.feed(lambda now: self.failover.hear(packet, now))
