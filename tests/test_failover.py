@@ -139,6 +139,19 @@ def test_a_cut_heals_to_one_master_who_tells_the_neighbours(lan: Lan, pair: tupl
     assert (told.peer, told.yields) == (str(vs2.source), "peer")
 
 
+@pytest.mark.parametrize("wait", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_after_a_cut_the_winner_tells_the_neighbours_whoever_is_heard_first(
+    lan: Lan, pair: tuple[Node, Node], wait: float
+) -> None:
+    vs1, vs2 = pair
+    vs1.hears = vs1.heard = False
+    lan.run(10 + wait)
+    vs1.hears = vs1.heard = True
+    lan.run(3)
+    yielded_at = next(at for at, event in vs2.events[::-1] if getattr(event, "new", "") == "backup")
+    assert any(yielded_at < at < yielded_at + 0.1 for at in vs1.announced)
+
+
 @pytest.mark.parametrize("direction", ["hears", "heard"])
 def test_a_one_way_cut_ends_as_the_rules_say(lan: Lan, pair: tuple[Node, Node], direction: str) -> None:
     vs1, _ = pair

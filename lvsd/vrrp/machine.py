@@ -1,8 +1,9 @@
 """The state machine of one virtual router (RFC 9568, 6.4; RFC 3768, 6.4), and what lvsd adds to it.
 
 The RFCs' Active is master here. What is added: a new master waits `preempt_delay`; a backup that misses an
-advertisement asks for one, since on a lossy link three in a row are lost every minute; and a master that was
-held up for so long that another took over yields to it.
+advertisement asks for one, since on a lossy link three in a row are lost every minute; a master that was held
+up for so long that another took over yields to it; and a master that yields asks the other as well, which
+learns by that whose neighbours it has to win back.
 """
 
 from __future__ import annotations
@@ -246,7 +247,7 @@ def _master_hears(router: Router, state: Master, heard: Advertisement, now: Seco
         return Step(Master(now + router.interval), (Advertise(router.priority),))
     if late or outranks(router, heard):
         interval = router.interval if router.version == VERSION_2 else heard.interval
-        return Step(_backup(router, interval, heard.source, now), (Release(heard.source),))
+        return Step(_backup(router, interval, heard.source, now), (Release(heard.source), Ask(heard.source)))
     # RFC 9568 asks for an answer at once, so that the other yields and bridges learn; RFC 3768 does not.
     answer = () if router.version == VERSION_2 else (Advertise(router.priority),)
     return Step(state, answer)

@@ -76,6 +76,11 @@ class Tenure:
         if not self._announce_at or self._announce_at[0] > now + SOON:
             self._announce_at = [now + delay for delay in BURST]
 
+    def regain(self, now: Seconds) -> None:
+        """Tell the neighbours at once, since another that may have had the VIPs has let go of them."""
+        first = min([now + BURST[0], *self._announce_at[:1]])  # whoever asks often does not put it off
+        self._announce_at = [first, *(now + delay for delay in BURST[1:])]
+
     def release(self, now: Seconds, stay: Seconds) -> None:
         """End, with the VIPs in place for `stay` seconds more."""
         self._claimed_at, self._inquire_at, self._announce_at = None, None, []

@@ -3,7 +3,7 @@
     router priority=150 interval=1 source=192.0.2.1
     at 0      start                          -> backup 3.414
     at 3.414  timer                          -> master 4.414 | claim, advertise 150
-    at 4.0    hear 192.0.2.3 priority=200    -> backup 7.414 | release to 192.0.2.3
+    at 4.0    hear 192.0.2.3 priority=200    -> backup 7.414 | release to 192.0.2.3, ask 192.0.2.3
 
 The number after a state is the moment of its timer: `master_down_at`, `advertise_at`.
 """
