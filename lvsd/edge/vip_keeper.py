@@ -9,6 +9,7 @@ from lvsd.edge.interfaces import Network
 from lvsd.effects import AddAddress, RemoveAddress, Report
 from lvsd.errors import KernelError
 from lvsd.events import AddressMisplaced
+from lvsd.model import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -84,14 +85,20 @@ class VipKeeper:
 def misplaced(address: DirectorAddress, own: Iterable[FoundAddress]) -> list[Effect]:
     """Return what to tell of a VIP that lies in no network of its interface, where it is meant to lie in one.
 
-    One whose prefix is that of a single host is not, nor is one of an interface that has no other address.
+    One whose prefix is that of a single host is not, nor is one of an interface that has no address but the
+    link-local one that the kernel gives to each.
     """
+    own = list(own)
     networks = {str(found).partition(" ")[0]: Network.of(found.address, found.prefix) for found in own}
     alone = address.prefix == 8 * len(address.address)
-    if alone or not networks or any(network.holds(address.address) for network in networks.values()):
+    given = [found for found in own if not _LINK_LOCAL.holds(found.address)]
+    if alone or not given or any(network.holds(address.address) for network in networks.values()):
         return []
     event = AddressMisplaced(address=str(address), interface=address.interface, networks=list(networks))
     return [Report(event)]
+
+
+_LINK_LOCAL = Network.of(Address.parse("fe80::"), 10)
 
 
 def _error_of(attempt: Callable[[DirectorAddress], object], address: DirectorAddress) -> str:

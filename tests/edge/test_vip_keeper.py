@@ -30,6 +30,7 @@ def own(text: str) -> FoundAddress:
         ("192.168.0.101/24", [], False),
         ("2001:db8::101/64", ["2001:db8:1::1/64", "fe80::1/64"], True),
         ("2001:db8::101/128", ["2001:db8:1::1/64"], False),
+        ("2001:db8::101/64", ["fe80::1/64"], False),
     ],
 )
 def test_a_vip_in_no_network_of_its_interface_is_told(address: str, there: list[str], *, wrong: bool) -> None:
