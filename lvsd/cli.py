@@ -209,6 +209,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from lvsd.edge import advertised
 
     advertised.repeat()
+    advertised.drop_lost()
     from lvsd.edge.run import run
 
     run(arguments.config, begun)

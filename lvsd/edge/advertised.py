@@ -2,7 +2,7 @@
 
 A director that was killed is started again within the master-down interval, but takes a while to find out how
 things are. The kernel forwards meanwhile and has the VIPs; so what the run before said last is said again, as
-long as nobody can have taken over. It imports little.
+long as nobody can have taken over. Where somebody has, the VIPs go before anything else. It imports little.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lvsd.edge import runtime
 from lvsd.edge.vrrp_raw import open_socket, send
+from lvsd.errors import KernelError
 from lvsd.model import Address
 from lvsd.vrrp.machine import DOWN_AFTER
 
@@ -26,14 +27,22 @@ if TYPE_CHECKING:
     from lvsd.model import Seconds
 
 
+MOST_ASKED = 3
+"""So many VIPs of an instance are asked for: they go from director to director together."""
+
+
 class Said(NamedTuple):
-    """An advertisement as it was sent, and to whom; `interval` is the time to the next."""
+    """An advertisement as it was sent, and to whom; `interval` is the time to the next.
+
+    `vips` are the addresses that this director holds: each with its prefix length and its interface.
+    """
 
     interface: str
     source: Address
     peers: Sequence[Address]
     payload: bytes
     interval: Seconds
+    vips: Sequence[tuple[Address, int, str]]
 
 
 class Advertised:
@@ -52,6 +61,7 @@ class Advertised:
             "source": str(said.source),
             "peers": [str(peer) for peer in said.peers],
             "payload": said.payload.hex(),
+            "vips": [(str(address), prefix, interface) for address, prefix, interface in said.vips],
         }
         with suppress(OSError):
             _write(self._descriptor(router), told)
@@ -93,11 +103,34 @@ def repeat() -> None:
                 os.close(descriptor)
 
 
+def drop_lost() -> None:
+    """Take away the VIPs that an earlier run has left in place, and that another host has by now."""
+    with suppress(OSError):
+        for file in sorted(_folder().iterdir()):
+            told = _read(file)
+            if told and not told["at"] <= time.monotonic() < told["at"] + DOWN_AFTER * told["interval"]:
+                _drop_lost(told)
+                os.truncate(file, 0)
+
+
 def forget_all() -> None:
     """Note that this director is master of nothing any more."""
     with suppress(OSError):
         for file in _folder().iterdir():
             os.truncate(file, 0)
+
+
+def _drop_lost(told: dict[str, Any]) -> None:
+    from lvsd.config.model import DirectorAddress  # noqa: PLC0415 - only a director that was away needs it
+    from lvsd.edge.addresses import Addresses  # noqa: PLC0415
+    from lvsd.edge.claimants import claimed_elsewhere  # noqa: PLC0415
+
+    vips = [DirectorAddress(Address.parse(address), prefix, where) for address, prefix, where in told["vips"]]
+    if any(claimed_elsewhere(vip.interface, vip.address) for vip in vips[:MOST_ASKED]):
+        with Addresses() as addresses:
+            for vip in vips:
+                with suppress(KernelError):
+                    addresses.remove(vip)
 
 
 def _folder() -> Path:

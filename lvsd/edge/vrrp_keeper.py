@@ -168,7 +168,7 @@ class VrrpKeeper:
         """Hear, on each interface that has VIPs, who else says that it has one of them."""
         wanted: dict[str, set[Address]] = {}
         for instance in self.failover.instances:
-            for vip in (*instance.addresses, *instance.excluded):
+            for vip in _vips_of(instance):
                 if self._links.state(vip.interface) is not LinkState.MISSING:
                     wanted.setdefault(vip.interface, set()).add(vip.address)
         for interface in self._watches.keys() - wanted:
@@ -183,7 +183,7 @@ class VrrpKeeper:
         self.feed(lambda now: self.failover.claimed(interface, address, mac.hex(":"), now))
 
     def _inquire(self, instance: VrrpInstance) -> None:
-        for vip in (*instance.addresses, *instance.excluded):
+        for vip in _vips_of(instance):
             if vip.interface in self._watches:
                 with suppress(OSError):  # the interface is down, which is told otherwise
                     self._watches[vip.interface].probe(vip.address)
@@ -229,12 +229,13 @@ class VrrpKeeper:
             else:
                 self._unsent.pop(instance.name, None)
         if said.priority != RESIGNED:
-            last = Said(instance.interface, said.source, peers, payload, said.interval)
+            vips = [(vip.address, vip.prefix, vip.interface) for vip in _vips_of(instance)]
+            last = Said(instance.interface, said.source, peers, payload, said.interval, vips)
             self._advertised.note(_file_of(instance), last)
 
     def _announce(self, instance: VrrpInstance) -> None:
         by_interface: dict[str, list[DirectorAddress]] = {}
-        for address in (*instance.addresses, *instance.excluded):
+        for address in _vips_of(instance):
             by_interface.setdefault(address.interface, []).append(address)
         for interface, addresses in by_interface.items():
             try:
@@ -248,6 +249,10 @@ class VrrpKeeper:
         if self._unsent.get(instance.name) != reason:
             self._unsent[instance.name] = reason
             self._report(VrrpUnsent(instance=instance.name, reason=reason))
+
+
+def _vips_of(instance: VrrpInstance) -> tuple[DirectorAddress, ...]:
+    return *instance.addresses, *instance.excluded
 
 
 def _file_of(instance: VrrpInstance) -> str:
