@@ -65,7 +65,7 @@ class Vips:
         for where, address in self._wanted.items():
             held = self.held.get(where)
             if held != address:
-                # The same address with another prefix or label is replaced.
+                # The same address with another prefix, label or scope is replaced.
                 effects += [] if held is None else [RemoveAddress(held)]
                 self._causes.setdefault(where, cause)
                 effects.append(AddAddress(address))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lvsd.config.model import DirectorAddress
+from lvsd.config.model import DirectorAddress, Scope
 from lvsd.effects import AddAddress, Effect, Remember, RemoveAddress, Report
 from lvsd.events import AddressAdded, AddressRefused, AddressRemoved
 from lvsd.model import Address
@@ -106,8 +106,8 @@ def test_addresses_that_are_not_lvsds_do_not_matter(vips: Vips) -> None:
     assert vips.concerned == [VIP]
 
 
-@pytest.mark.parametrize("change", [{"prefix": 32}, {"label": "eth0:1"}])
-def test_a_vip_with_another_prefix_or_label_is_replaced(held: Vips, change: dict[str, object]) -> None:
+@pytest.mark.parametrize("change", [{"prefix": 32}, {"label": "eth0:1"}, {"scope": Scope.LINK}])
+def test_a_vip_with_another_prefix_label_or_scope_is_replaced(held: Vips, change: dict[str, object]) -> None:
     fresh = replace(VIP, **change)  # type: ignore[arg-type]
     held.want([fresh])
     assert told(held.see([AT], "config")) == [f"remove {VIP}", f"add {fresh}"]

@@ -35,6 +35,15 @@ class OnStop(StrEnum):
     REMOVE = "remove"
 
 
+class Scope(StrEnum):
+    """How far an IPv4 address is valid (rtnetlink(7)): what is sent elsewhere never has it as its source."""
+
+    GLOBAL = "global"
+    SITE = "site"
+    LINK = "link"
+    HOST = "host"
+
+
 class LogFormat(StrEnum):
     """How log lines look; AUTO is console on a terminal and JSON elsewhere."""
 
@@ -139,12 +148,13 @@ class VirtualService:
 
 @dataclass(frozen=True, slots=True)
 class DirectorAddress:
-    """A VIP that a director without a partner brings up itself. `label` may be empty (IPv6 has none)."""
+    """A VIP that a director brings up. `label` may be empty; IPv6 has none, and a scope of its own."""
 
     address: Address
     prefix: int
     interface: str
     label: str = ""
+    scope: Scope = Scope.GLOBAL
 
     def __str__(self) -> str:
         return f"{self.address}/{self.prefix}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic_core import core_schema
 
 from lvsd.config import values, vrrp_values
-from lvsd.config.model import Initial, Level, LogFormat, OnFailure, OnStop
+from lvsd.config.model import Initial, Level, LogFormat, OnFailure, OnStop, Scope
 from lvsd.model import SCHEDULERS, Address, Forwarding, Protocol, Seconds
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ ForwardingName = Annotated[Forwarding, _choice({str(f): f for f in Forwarding})]
 InitialName = Annotated[Initial, _choice({str(i): i for i in Initial})]
 OnFailureName = Annotated[OnFailure, _choice({str(o): o for o in OnFailure})]
 OnStopName = Annotated[OnStop, _choice({str(o): o for o in OnStop})]
+ScopeName = Annotated[Scope, _choice({str(s): s for s in Scope})]
 LogFormatName = Annotated[LogFormat, _choice({str(f): f for f in LogFormat})]
 LevelName = Annotated[Level, _choice({str(v): v for v in Level})]
 Family = Annotated[int, _choice(FAMILIES)]

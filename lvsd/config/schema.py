@@ -42,6 +42,7 @@ from lvsd.config.scalars import (
     Reconcile,
     Scheduler,
     SchedulerFlag,
+    ScopeName,
     Size,
     Status,
     Text,
@@ -63,6 +64,9 @@ class AddressShape(Shape):
     interface: InterfaceName = Field(description="the interface that gets it, as in eth0")
     label: Line = Field(
         "", description="IPv4 only: what ifconfig shows it as, such as eth0:101; 15 letters at most"
+    )
+    scope: ScopeName | None = Field(
+        None, description="IPv4 only: how far it is valid, see rtnetlink(7); default: global"
     )
 
 

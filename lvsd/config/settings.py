@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TypeVar
 
-    from lvsd.config.document import Findings
+    from lvsd.config.document import Findings, Path
     from lvsd.config.fields import Shape
     from lvsd.config.hosts import Lookup
     from lvsd.config.model import DirectorAddress, VrrpInstance
@@ -74,8 +74,9 @@ class SettingsBuilder:
 
 
 def _addresses(director: Shaped[DirectorShape], vips: VipBuilder) -> tuple[DirectorAddress, ...]:
+    at: Path = ("director", "addresses")
     built = (
-        vips.build(Written(each.address, each.interface, each.label, ("director", "addresses", number)))
-        for number, each in director.numbered("addresses")
+        vips.build(Written(it.address, it.interface, it.label, (*at, number), scope=it.scope))
+        for number, it in director.numbered("addresses")
     )
     return tuple(address for address in built if address is not None)

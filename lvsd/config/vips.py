@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lvsd.config.document import spell
 from lvsd.config.hosts import IPV6, is_link_local
-from lvsd.config.model import DirectorAddress
+from lvsd.config.model import DirectorAddress, Scope
 from lvsd.config.values import LONGEST_INTERFACE
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Written:
     label: str
     path: Path
     is_text: bool = False
+    scope: Scope | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,15 @@ class VipBuilder:
             return None
         for message in _label_mistakes(written.label, written.interface, address):
             self.findings.mistake((*written.path, "label"), message)
+        if written.scope is not None and address.version == IPV6:
+            message = "must be left out: an IPv6 address has the scope that it says itself"
+            self.findings.mistake((*written.path, "scope"), message)
         first = self._given.setdefault(_identity(address, written.interface), written.path)
         if first != written.path:
             place = self.findings.merged.place(first)
             self.findings.mistake(at, f"{address} is given twice, first in {spell(first)} at {place}")
-        return DirectorAddress(address, written.network.prefix, written.interface, written.label)
+        scope = written.scope or Scope.GLOBAL
+        return DirectorAddress(address, written.network.prefix, written.interface, written.label, scope)
 
     def holds(self, address: Address) -> bool:
         """Return whether `address` is among those that were built, on whatever interface."""

@@ -162,7 +162,7 @@ def hosts(shapes: Mapping[str, Shaped[VrrpShape]]) -> Iterator[tuple[Endpoint, i
 
 def _written(item: Network | VipShape, interface: str, path: Path) -> Written:
     if isinstance(item, VipShape):
-        return Written(item.address, item.interface or interface, item.label, path)
+        return Written(item.address, item.interface or interface, item.label, path, scope=item.scope)
     return Written(item, interface, "", path, is_text=True)
 
 

@@ -24,6 +24,7 @@ from lvsd.config.scalars import (
     Port,
     PreemptDelay,
     Priority,
+    ScopeName,
     SyncId,
     Timeout,
     TrackWeight,
@@ -42,6 +43,9 @@ class VipShape(Shape):
     address: NetworkText = Field(description="the VIP with its prefix, as in 192.168.0.101/24")
     label: Line = Field(
         "", description="IPv4 only: what ifconfig shows it as, such as eth0:101; 15 letters at most"
+    )
+    scope: ScopeName | None = Field(
+        None, description="IPv4 only: how far it is valid, see rtnetlink(7); default: global"
     )
     interface: InterfaceName | None = Field(
         None, description="the interface that gets it; default: the instance's"

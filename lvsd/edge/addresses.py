@@ -9,6 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
+from lvsd.config.model import Scope
 from lvsd.edge.interfaces import Network
 from lvsd.edge.rtnetlink import NLM_F_CREATE, NLM_F_EXCL, Rtnetlink, attribute, attributes
 from lvsd.errors import KernelError
@@ -28,6 +29,7 @@ NO_RIGHT: Final = (
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_LABEL, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 3, 6, 8
 _IFA_F_NODAD, _IFA_F_TENTATIVE, _IFA_F_NOPREFIXROUTE = 0x02, 0x40, 0x200
+_SCOPES = {Scope.GLOBAL: 0, Scope.SITE: 200, Scope.LINK: 253, Scope.HOST: 254}
 _IFADDRMSG = struct.Struct("=BBBBI")
 _CACHEINFO = struct.Struct("=IIII")
 _FLAGS = struct.Struct("=I")
@@ -152,7 +154,7 @@ def _request(address: DirectorAddress, index: int, *, covered: bool) -> bytes:
     elif address.label:
         body += attribute(_IFA_LABEL, address.label.encode() + b"\0")
     body += attribute(_IFA_FLAGS, _FLAGS.pack(flags))
-    return _IFADDRMSG.pack(_family(it), address.prefix, 0, 0, index) + body
+    return _IFADDRMSG.pack(_family(it), address.prefix, 0, _SCOPES[address.scope], index) + body
 
 
 def _parse(body: bytes, names: dict[int, str]) -> FoundAddress | None:
@@ -173,6 +175,10 @@ def _family(address: Address) -> int:
 def _refused(action: str, address: DirectorAddress, error: OSError) -> NoReturn:
     if error.errno == errno.EPERM:
         raise KernelError(NO_RIGHT) from error
-    why = "IPv6 is disabled there" if error.errno == errno.EACCES else os.strerror(error.errno or 0)
+    why = os.strerror(error.errno or 0)
+    if error.errno == errno.EACCES:
+        why = "IPv6 is disabled there"
+    elif error.errno == errno.EINVAL and address.scope is not Scope.GLOBAL:
+        why = "its network is there with another scope: write it with /32"
     message = f"cannot {action} {address} on {address.interface}: {why}"
     raise KernelError(message) from error

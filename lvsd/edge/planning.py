@@ -11,7 +11,7 @@ from itertools import chain
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from lvsd.config.model import OnFailure
+from lvsd.config.model import OnFailure, Scope
 from lvsd.director import Director
 from lvsd.edge import state_file
 from lvsd.edge.addresses import Addresses
@@ -136,7 +136,8 @@ def _look(addresses: Addresses, address: DirectorAddress) -> tuple[FoundAddress 
 
 def _adding(address: DirectorAddress, *, covered: bool) -> str:
     label = f" label {quote(address.label)}" if address.label else ""
-    how = " nodad preferred_lft 0" if address.address.version == 6 else label  # noqa: PLR2004
+    scope = f" scope {address.scope}" if address.scope is not Scope.GLOBAL else ""
+    how = " nodad preferred_lft 0" if address.address.version == 6 else label + scope  # noqa: PLR2004
     route = " noprefixroute" if covered else ""
     return f"ip address add {address} dev {quote(address.interface)}{how}{route}"
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
-from lvsd.config.model import DirectorAddress
+from lvsd.config.model import DirectorAddress, Scope
 from lvsd.config.values import LONGEST_INTERFACE, MAX_MARK, MAX_PORT, is_interface
 from lvsd.edge import runtime
 from lvsd.ipvs.ledger import Owned
@@ -132,7 +132,8 @@ def _parse_address(entry: dict[str, Any]) -> DirectorAddress:
     if not is_interface(interface) or len(label) > LONGEST_INTERFACE:
         message = "no interface's name, or no label"
         raise ValueError(message)
-    return DirectorAddress(address, _number(entry["prefix"], 1, HOST_BITS[address.version]), interface, label)
+    prefix, scope = _number(entry["prefix"], 1, HOST_BITS[address.version]), entry.get("scope", Scope.GLOBAL)
+    return DirectorAddress(address, prefix, interface, label, Scope(scope))
 
 
 def _address(value: object) -> Address:

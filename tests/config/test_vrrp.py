@@ -12,6 +12,7 @@ from lvsd.config.model import (
     Command,
     DirectorAddress,
     Notify,
+    Scope,
     SyncSettings,
     TrackedCommand,
     TrackedInterface,
@@ -79,7 +80,10 @@ def test_settings_of_an_instance_are_what_they_are_written_to_be(whole: Settings
         priority=150,
         interval=0.25,
         preempt_delay=300.0,
-        addresses=(VIP, DirectorAddress(Address.parse("192.168.0.102"), 32, "eth1", "eth1:15-letters")),
+        addresses=(
+            VIP,
+            DirectorAddress(Address.parse("192.168.0.102"), 32, "eth1", "eth1:15-letters", Scope.LINK),
+        ),
         excluded=(
             DirectorAddress(Address.parse("2001:db8::101"), 64, "eth0"),
             DirectorAddress(Address.parse("fe80::101"), 64, "eth1"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lvsd.config.model import DirectorAddress
+from lvsd.config.model import DirectorAddress, Scope
 from lvsd.edge import state_file
 from lvsd.ipvs.ledger import Owned
 from lvsd.model import Address, FirewallMark, Protocol, ServerKey, VirtualAddress
@@ -32,6 +33,15 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     state_file.write(file, ENTRIES, [ADDRESS])
     assert state_file.read(file) == state_file.Remembered(ROWS, (ADDRESS,))
     assert [path.name for path in file.parent.iterdir()] == ["state.json"]
+
+
+def test_a_scope_is_read_again_and_is_global_where_an_older_file_says_none(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    link = replace(ADDRESS, scope=Scope.LINK)
+    state_file.write(file, [], [link])
+    assert state_file.read(file).addresses == (link,)
+    file.write_text(VIP % (24, '"eth0"', '"eth0:101"'))
+    assert state_file.read(file).addresses == (ADDRESS,)
 
 
 def test_a_missing_file_is_no_trouble(tmp_path: Path) -> None:
@@ -92,6 +102,7 @@ VIP = (
         VIP % (24, '""', '""'),
         VIP % (24, '"eth0"', '"eth0:12345678901"'),
         VIP % (24, '"eth0"', "7"),
+        VIP % (24, '"eth0"', '"","scope":"far"'),
     ],
 )
 def test_what_no_row_or_address_can_be_is_damaged(tmp_path: Path, content: str) -> None:

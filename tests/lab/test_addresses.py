@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lvsd.config.model import DirectorAddress
+from lvsd.config.model import DirectorAddress, Scope
 from lvsd.edge.addresses import NO_RIGHT, Addresses, FoundAddress
 from lvsd.errors import KernelError
 from lvsd.model import Address
@@ -70,6 +70,20 @@ def test_an_address_has_its_label(addresses: Addresses) -> None:
     assert f" {INTERFACE}:101\\" in shown(VIP)
     addresses.add(PLAIN)
     assert f" {INTERFACE}\\" in shown(PLAIN)
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_an_address_has_its_scope(addresses: Addresses, scope: Scope) -> None:
+    vip = replace(PLAIN, scope=scope)
+    addresses.add(vip)
+    assert f" {vip} scope {scope} " in shown(vip)
+    assert addresses.remove(vip)
+    assert shown(vip) == ""
+
+
+def test_a_scope_that_the_network_does_not_have_is_refused(addresses: Addresses) -> None:
+    with pytest.raises(KernelError, match="its network is there with another scope: write it with /32"):
+        addresses.add(replace(VIP, scope=Scope.LINK))
 
 
 def test_an_ipv6_address_serves_at_once_and_is_never_a_source(addresses: Addresses) -> None:

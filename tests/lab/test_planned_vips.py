@@ -25,7 +25,7 @@ virtual_services:
 """
 ROWS = [f"ipvsadm -A -t {VIP}:80 -s wlc", f"ipvsadm -a -t {VIP}:80 -r 192.168.0.3:80 -g -w 1"]
 VIPS = [
-    f"ip address add {VIP}/24 dev eth0 label eth0:101",
+    f"ip address add {VIP}/24 dev eth0 label eth0:101 noprefixroute",
     f"ip address add {VIP6}/64 dev eth0 nodad preferred_lft 0 noprefixroute",
 ]
 
@@ -99,6 +99,25 @@ async def test_a_vip_that_was_changed_while_lvsd_was_away_is_replaced_at_its_sta
     await director.restart()
     assert await planned(vs1, new) == (0, ["# 0 changes"])
     assert [each.label for each in await vs1.addresses() if each.address == f"{VIP}/24"] == ["eth0:1"]
+
+
+async def test_another_scope_replaces_a_vip(bare_lab: Lab) -> None:
+    vs1 = bare_lab.hosts["vs1"]
+    base = BASE.replace(f"{VIP}/24", f"{VIP}/32")
+    director = await DirectorProcess.start(vs1, base)
+    new = base.replace('"eth0:101"}', '"eth0:101", scope: link}')
+    moves = [
+        f"ip address del {VIP}/32 dev eth0",
+        f"ip address add {VIP}/32 dev eth0 label eth0:101 scope link noprefixroute",
+    ]
+    assert await planned(vs1, new) == (2, [*moves, "# 2 changes"])
+    await director.reload(new)
+    await until(lambda: _is_shown(vs1, f"inet {VIP}/32 scope link"))
+    assert await planned(vs1, new) == (0, ["# 0 changes"])
+
+
+async def _is_shown(vs1: Machine, start: str) -> bool:
+    return any(line.startswith(start) for line in await shown(vs1))
 
 
 async def _has(director: DirectorProcess, after: int, count: int) -> bool:
