@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lvsd.lab.vrrp_capture import VrrpCapture
 
 HOUR = 3600.0
-MALFORMED = 5000
+MALFORMED = 5_004
 ARP_IGNORE = Path("/proc/sys/net/ipv4/conf/all/arp_ignore")
 REJECTED = [
     "old: it is of version 3, and this director's of version 2",

@@ -87,12 +87,11 @@ class Pair:
 
     async def is_with(self, name: str) -> None:
         """Wait until one director is master and has the VIP alone, and the other says that it is backup."""
-        states = {
-            each.machine.name: "master" if each.machine.name == name else "backup" for each in self.directors
-        }
-        await self.holders.become(name, timeout=60)
-        await until(lambda: self._states_are(states))
-        assert self.holders.now == {name}, self.story()
+        try:
+            await until(lambda: self._is_with(name))
+        except TimeoutError as late:
+            late.add_note(self.story())
+            raise
 
     def changes(self, instance: str = "vip") -> list[list[str]]:
         """Return the states that an instance has gone to, on either director, in its latest run."""
@@ -116,9 +115,13 @@ class Pair:
         """Return who had the VIP when and what was advertised, for a failed test."""
         return f"{self.holders.story(begin)}\n{self.capture.story(begin)}"
 
-    async def _states_are(self, states: dict[str, str]) -> bool:
-        folded = {each.machine.name: each.state().vrrp.get("vip", {}) for each in self.directors}
-        return {name: told.get("state") for name, told in folded.items()} == states
+    async def _is_with(self, name: str) -> bool:
+        states = {each.machine.name: each.state().vrrp.get("vip", {}).get("state") for each in self.directors}
+        masters = {host for host, state in states.items() if state == "master"}
+        return self.holders.now == masters == {name} and sorted(map(str, states.values())) == [
+            "backup",
+            "master",
+        ]
 
 
 class Stranger:
