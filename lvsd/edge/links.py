@@ -185,11 +185,13 @@ class Links:
             state = LinkState.NO_CARRIER
         else:
             state = LinkState.UP
-        name = message.get("ifname")
-        before = self._interfaces.state(name)
-        self._interfaces.set_link(message["index"], name, state, self._loop.time())
+        index, name = message["index"], message.get("ifname")
+        before, earlier = self._interfaces.state(name), self._interfaces.name(index)
+        self._interfaces.set_link(index, name, state, self._loop.time())
         if before is not state:
             self._touch(name)
+        if earlier != name:  # it has another name now, and of the one before there is none
+            self._touch(earlier)
 
     def _remove_link(self, index: int) -> None:
         name = self._interfaces.name(index)

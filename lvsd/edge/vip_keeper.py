@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from lvsd.edge.interfaces import Network
@@ -31,6 +34,7 @@ class VipKeeper:
         self._addresses = addresses
         self._carry_out = carry_out
         self._changed = asyncio.Event()
+        self._numbers: dict[str, int] = {}
 
     def look_again(self) -> None:
         """Note that an address came or went."""
@@ -49,6 +53,7 @@ class VipKeeper:
 
     def keep(self, cause: str) -> None:
         """Compare what is wanted with what is there, and mend it."""
+        self._leave_renamed()
         there = self._addresses.all()
         present = {(found.address, found.interface) for found in there}
         effects = self._vips.see(present, cause)
@@ -62,11 +67,24 @@ class VipKeeper:
                 )
             elif isinstance(effect, RemoveAddress):
                 self._remove(effect.address, cause)
+        self._number_interfaces()
 
     def remove_all(self) -> None:
         """Take every VIP away, since lvsd stops for good."""
         for address in list(self._vips.held.values()):
             self._remove(address, "stop")
+
+    def _leave_renamed(self) -> None:
+        """Take VIPs off an interface that has another name now: it is not where they are wanted."""
+        for address in self._vips.held.values():
+            name = _name(self._numbers.get(address.interface, 0))
+            if name not in {"", address.interface}:
+                with suppress(KernelError):  # it has yet another name, or is gone
+                    self._addresses.remove(replace(address, interface=name))
+
+    def _number_interfaces(self) -> None:
+        interfaces = {address.interface for address in self._vips.held.values()}
+        self._numbers = {each: _number(each) or self._numbers.get(each, 0) for each in interfaces}
 
     def _networks(self, address: DirectorAddress, there: Iterable[FoundAddress]) -> list[FoundAddress]:
         """Return the interface's own addresses of the VIP's IP version, of which each has its network."""
@@ -99,6 +117,21 @@ def misplaced(address: DirectorAddress, own: Iterable[FoundAddress]) -> list[Eff
 
 
 _LINK_LOCAL = Network.of(Address.parse("fe80::"), 10)
+
+
+def _number(interface: str) -> int:
+    """Return the number of an interface, which it keeps under any name; 0 where there is none."""
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        return 0
+
+
+def _name(number: int) -> str:
+    try:
+        return socket.if_indextoname(number)
+    except OSError:
+        return ""
 
 
 def _error_of(attempt: Callable[[DirectorAddress], object], address: DirectorAddress) -> str:
