@@ -152,6 +152,29 @@ def test_after_a_cut_the_winner_tells_the_neighbours_whoever_is_heard_first(
     assert any(yielded_at < at < yielded_at + 0.1 for at in vs1.announced)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_after_a_cut_the_winner_tells_the_neighbours_though_packets_are_lost(
+    lan: Lan, pair: tuple[Node, Node], seed: int
+) -> None:
+    vs1, vs2 = pair
+    vs1.hears = vs1.heard = False
+    lan.run(10 + seed / 20)
+    vs1.hears = vs1.heard = True
+    lan.loss = 0.3
+    lan.run(10)
+    yielded_at = next(at for at, event in vs2.events[::-1] if getattr(event, "new", "") == "backup")
+    assert any(yielded_at < at < yielded_at + 0.5 for at in vs1.announced)
+
+
+def test_a_master_tells_the_neighbours_every_minute(lan: Lan, pair: tuple[Node, Node]) -> None:
+    vs1, vs2 = pair
+    lan.run(20)
+    told = len(vs1.announced)
+    lan.run(180)
+    assert len(vs1.announced) == told + 3
+    assert not vs2.announced
+
+
 @pytest.mark.parametrize("direction", ["hears", "heard"])
 def test_a_one_way_cut_ends_as_the_rules_say(lan: Lan, pair: tuple[Node, Node], direction: str) -> None:
     vs1, _ = pair

@@ -247,7 +247,8 @@ def _master_hears(router: Router, state: Master, heard: Advertisement, now: Seco
         return Step(Master(now + router.interval), (Advertise(router.priority),))
     if late or outranks(router, heard):
         interval = router.interval if router.version == VERSION_2 else heard.interval
-        return Step(_backup(router, interval, heard.source, now), (Release(heard.source), Ask(heard.source)))
+        backup = replace(_backup(router, interval, heard.source, now), ask_at=now + ASK_EVERY * interval)
+        return Step(backup, (Release(heard.source), Ask(heard.source)))
     # RFC 9568 asks for an answer at once, so that the other yields and bridges learn; RFC 3768 does not.
     answer = () if router.version == VERSION_2 else (Advertise(router.priority),)
     return Step(state, answer)

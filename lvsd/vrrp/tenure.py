@@ -63,7 +63,8 @@ class Tenure:
         self._announce_at = [moment for moment in self._announce_at if moment > now]
         if inquire:
             self._inquire_at = now + INQUIRE_EVERY
-        return Due(drop, announce, inquire)
+        # Who has the VIPs is told whenever it is asked, since a router may remember for hours what is wrong.
+        return Due(drop, announce or inquire, inquire)
 
     def claim(self, now: Seconds) -> None:
         """Begin."""
