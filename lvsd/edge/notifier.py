@@ -12,7 +12,7 @@ from lvsd.edge.commands import Ended
 from lvsd.events import CommandFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from lvsd.config.model import Command, VrrpInstance
     from lvsd.events import Event
@@ -24,6 +24,7 @@ TIME_LIMIT: Final[Seconds] = 30.0
 MOST_WAITING: Final = 10
 """Changes of one instance that wait for the commands of earlier ones; the oldest of more is left out."""
 
+BROKEN_OFF: Final = "broken off: lvsd has ended meanwhile"
 OVERTAKEN: Final = f"left out: {MOST_WAITING} later changes of the instance were waiting"
 
 
@@ -51,7 +52,8 @@ class Notifier:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         elif len(waiting) == MOST_WAITING:
-            self._leave_out(*waiting.popleft())
+            oldest, its_state = waiting.popleft()
+            self._leave_out(_commands(oldest, its_state), oldest, OVERTAKEN)
         waiting.append((instance, state))
 
     async def finish(self, limit: Seconds) -> None:
@@ -66,19 +68,34 @@ class Notifier:
         try:
             while waiting:
                 instance, state = waiting.popleft()
-                for command, arguments in _commands(instance, state):
-                    await self._run(instance, command, arguments)
+                await self._run_all(instance, state)
+        except asyncio.CancelledError:
+            for instance, state in waiting:
+                self._leave_out(_commands(instance, state), instance, BROKEN_OFF)
+            raise
         finally:
             del self._waiting[name]
+
+    async def _run_all(self, instance: VrrpInstance, state: str) -> None:
+        left = deque(_commands(instance, state))
+        try:
+            while left:
+                await self._run(instance, *left[0])
+                left.popleft()
+        except asyncio.CancelledError:
+            self._leave_out(left, instance, BROKEN_OFF)
+            raise
 
     async def _run(self, instance: VrrpInstance, command: Command, arguments: tuple[str, ...]) -> None:
         ended = await commands.run(command, arguments, timeout=TIME_LIMIT)
         if not ended.passed:
             self._tell(instance, command, arguments, ended)
 
-    def _leave_out(self, instance: VrrpInstance, state: str) -> None:
-        for command, arguments in _commands(instance, state):
-            self._tell(instance, command, arguments, Ended(None, "", OVERTAKEN, command.user))
+    def _leave_out(
+        self, left: Iterable[tuple[Command, tuple[str, ...]]], instance: VrrpInstance, why: str
+    ) -> None:
+        for command, arguments in left:
+            self._tell(instance, command, arguments, Ended(None, "", why, command.user))
 
     def _tell(
         self, instance: VrrpInstance, command: Command, arguments: tuple[str, ...], ended: Ended

@@ -11,7 +11,7 @@ import pytest
 
 from lvsd.config.model import Command, Notify, VrrpInstance
 from lvsd.edge import notifier as edge
-from lvsd.edge.notifier import MOST_WAITING, OVERTAKEN, Notifier
+from lvsd.edge.notifier import BROKEN_OFF, MOST_WAITING, OVERTAKEN, Notifier
 from lvsd.events import CommandFailed
 
 if TYPE_CHECKING:
@@ -173,11 +173,16 @@ async def test_a_command_that_hangs_is_told_and_the_next_change_runs(
     assert lines(log) == ["INSTANCE vip BACKUP 150"]
 
 
-async def test_what_takes_too_long_at_the_end_is_broken_off(log: Path, notifier: Notifier) -> None:
+async def test_what_takes_too_long_at_the_end_is_broken_off_and_told(
+    log: Path, told: list[Event], notifier: Notifier
+) -> None:
     gate = log.with_name("gate")
-    notifier.notify(instance(Notify(any=writes(log, first=f"echo $$ >{gate}; sleep 600;"))), "stop")
+    hangs, waits = writes(log, first=f"echo $$ >{gate}; sleep 600;"), writes(log, "waits")
+    notifier.notify(instance(Notify(any=waits, backup=hangs)), "backup")
+    notifier.notify(instance(Notify(any=waits)), "stop")
     await until(lambda: gate.exists() and lines(gate))
     await notifier.finish(0.1)
     assert not lives(lines(gate)[0])
     assert lines(log) == []
+    assert [event.to_json()["reason"] for event in told] == [BROKEN_OFF] * 3
     await notifier.finish(LONG)
