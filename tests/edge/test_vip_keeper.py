@@ -3,11 +3,14 @@ from __future__ import annotations
 import pytest
 
 from lvsd.config.model import DirectorAddress
+from lvsd.edge import vip_keeper
 from lvsd.edge.addresses import FoundAddress
-from lvsd.edge.vip_keeper import misplaced
-from lvsd.effects import Report
+from lvsd.edge.vip_keeper import VipKeeper, misplaced
+from lvsd.effects import Effect, Report
+from lvsd.errors import KernelError
 from lvsd.events import AddressMisplaced
 from lvsd.model import Address
+from lvsd.vips import Vips
 
 
 def vip(text: str) -> DirectorAddress:
@@ -37,3 +40,51 @@ def test_a_vip_in_no_network_of_its_interface_is_told(address: str, there: list[
     told = misplaced(vip(address), map(own, there))
     expected = AddressMisplaced(address=address, interface="eth0", networks=there)
     assert told == ([Report(expected)] if wrong else [])
+
+
+class Kernel:
+    """Interfaces by number, and addresses on them by the interface's name of the moment."""
+
+    def __init__(self) -> None:
+        self.names = {5: "eth0"}
+        self.there: set[tuple[Address, int]] = set()
+
+    def all(self) -> list[FoundAddress]:
+        return [FoundAddress(address, 24, self.names[number], "") for address, number in self.there]
+
+    def add(self, wanted: DirectorAddress) -> None:
+        self.there.add((wanted.address, self.number(wanted.interface)))
+
+    def remove(self, wanted: DirectorAddress) -> bool:
+        self.there.remove((wanted.address, self.number(wanted.interface)))
+        return True
+
+    def number(self, name: str) -> int:
+        numbers = {name: number for number, name in self.names.items()}
+        if name not in numbers:
+            raise KernelError(name)
+        return numbers[name]
+
+
+async def test_vips_are_taken_off_an_interface_that_gets_another_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel, wanted = Kernel(), vip("192.168.0.101/24")
+    monkeypatch.setattr(
+        vip_keeper, "_number", lambda name: dict(map(reversed, kernel.names.items())).get(name, 0)
+    )
+    monkeypatch.setattr(vip_keeper, "_name", lambda number: kernel.names.get(number, ""))
+    vips, told = Vips([]), list[Effect]()
+    keeper = VipKeeper(vips, kernel, told.extend)  # type: ignore[arg-type]
+    vips.want([wanted], [wanted])
+    keeper.keep("vrrp")
+    assert kernel.there == {(wanted.address, 5)}
+    kernel.names = {5: "lan0"}
+    keeper.keep("vrrp")
+    assert kernel.there == set()
+    kernel.names = {5: "lan0", 6: "eth0"}
+    keeper.keep("vrrp")
+    assert kernel.there == {(wanted.address, 6)}
+    kernel.names = {6: "lan1", 7: "eth0"}
+    keeper.keep("vrrp")
+    assert kernel.there == {(wanted.address, 7)}
