@@ -17,27 +17,25 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
+from telnet_session import TelnetSession, connections, has_connection
 from waiting import until
 
 from lvsd.config.model import SyncSettings
 from lvsd.edge.ipvs import NO_RIGHT, Ipvs
 from lvsd.edge.sync_daemons import SyncDaemons
 from lvsd.errors import KernelError
-from lvsd.health.telnet import Telnet
 from lvsd.ipvs.sync import SyncDaemon, SyncRole
 from lvsd.lab import links
 from lvsd.lab.classic import VIP
 from lvsd.model import Address
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import AsyncIterator, Iterator
 
     from lvsd.lab.lab import Lab
@@ -245,51 +243,6 @@ async def test_a_session_that_says_little_stays_on_the_backup_with_the_right_sys
             assert await has_connection(vs2, port)
 
 
-class TelnetSession:
-    """A client's telnet session through the VIP, for as long as the block runs; `port` is the client's."""
-
-    def __init__(self, link: socket.socket) -> None:
-        self.port: int = link.getsockname()[1]
-        self._link = link
-        self._telnet = Telnet()
-        self._loop = asyncio.get_running_loop()
-
-    @classmethod
-    async def begin(cls, client: Machine) -> Self:
-        """Connect, and wait for the first prompt."""
-        link = await client.socket()
-        await asyncio.get_running_loop().sock_connect(link, (VIP, 23))
-        session = cls(link)
-        await session._prompt()
-        return session
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._link.close()
-
-    async def type(self, text: str) -> None:
-        """Send keystrokes."""
-        await self._loop.sock_sendall(self._link, text.encode())
-
-    async def answer(self) -> str:
-        """Answer the prompt, and return the next one; raises ConnectionResetError or TimeoutError."""
-        await self.type("nobody\r\n")
-        return await self._prompt()
-
-    async def _prompt(self) -> str:
-        text = ""
-        async with asyncio.timeout(20):
-            while (found := re.search("Password:|login:", text)) is None:
-                received = await self._loop.sock_recv(self._link, 4096)
-                assert received, f"the session ended after {text!r}"
-                heard = self._telnet.hear(received)
-                await self._loop.sock_sendall(self._link, heard.replies)
-                text += heard.text
-        return found[0]
-
-
 async def prepare(vs1: Machine, vs2: Machine, kept_for: int = 900) -> None:
     """Program both tables and give the VIP to vs1; connections are kept for `kept_for` seconds."""
     for director in vs1, vs2:
@@ -318,18 +271,6 @@ async def move_vip(old: Machine, new: Machine, client: Machine) -> None:
     await old.run(["/sbin/ip", "address", "del", f"{VIP}/32", "dev", "eth0"])
     await new.do(links.add_address, "eth0", f"{VIP}/32")
     await client.run(["/sbin/ip", "neighbour", "flush", "dev", "eth0"])
-
-
-async def connections(director: Machine) -> dict[int, tuple[str, str]]:
-    """Return a director's connections by the client's port: the real server and the state."""
-    text = await director.do(Path("/proc/thread-self/net/ip_vs_conn").read_text)
-    rows = [line.split() for line in text.splitlines()[1:]]
-    return {int(row[2], 16): (row[5], row[7]) for row in rows}
-
-
-async def has_connection(director: Machine, port: int) -> bool:
-    _, state = (await connections(director)).get(port, ("", ""))
-    return state == "ESTABLISHED"
 
 
 def set_sysctl(name: str, value: str) -> None:
