@@ -80,6 +80,11 @@ class Failover:
                 yield from (*router.config.addresses, *router.config.excluded)
 
     @property
+    def holding(self) -> list[VrrpInstance]:
+        """The instances whose VIPs are to be in place now."""
+        return [router.config for router in self._routers.values() if router.holds]
+
+    @property
     def lingers(self) -> bool:
         """Whether any VIP is in place still, though this director is no longer master."""
         return any(router.lingers for router in self._routers.values())

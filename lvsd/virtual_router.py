@@ -171,7 +171,7 @@ class VirtualRouter:
         if was is None:
             return []
         self.state = machine.revise(was, self._router(), self.state, now.monotonic)
-        if not self.is_master or (before.addresses, before.excluded) == (config.addresses, config.excluded):
+        if not self.is_master or _placing(before) == _placing(config):
             return []
         self._tenure.remind(now.monotonic)
         return [KeepAddresses(), self._send(self.priority), Announce(config)]
@@ -340,6 +340,10 @@ class VirtualRouter:
 _NOBODY = "no master was heard"
 _RESUMED = "it was master when it stopped, and nobody has taken over"
 _LATE = "this director was held up for so long that another took over"
+
+
+def _placing(config: VrrpInstance) -> object:
+    return config.addresses, config.excluded, config.virtual_mac
 
 
 def _name(state: State) -> str:

@@ -34,6 +34,7 @@ class VrrpBuilder:
     vips: VipBuilder
     track: TrackBuilder
     _vrids: dict[tuple[str, int, int], str] = field(default_factory=dict)
+    _macs: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def build_all(self, shapes: Mapping[str, Shaped[VrrpShape]]) -> tuple[VrrpInstance, ...]:
         """Return the instances, without those whose interface or addresses cannot be told."""
@@ -138,6 +139,15 @@ class VrrpBuilder:
             place = self.findings.merged.place(("vrrp", first, "virtual_router_id"))
             whose = f"is vrrp.{first}'s on {instance.interface} (IPv{instance.family}) already, at {place}"
             self.findings.mistake((*path, "virtual_router_id"), f"{instance.vrid} {whose}")
+        elif instance.virtual_mac:
+            self._claim_mac(instance, path)
+
+    def _claim_mac(self, instance: VrrpInstance, path: Path) -> None:
+        first = self._macs.setdefault((instance.family, instance.vrid), instance.name)
+        if first != instance.name:
+            place = self.findings.merged.place(("vrrp", first, "virtual_mac"))
+            message = f"vrrp.{first} has that MAC already, at {place}: a VRID has one on a host"
+            self.findings.mistake((*path, "virtual_mac"), message)
 
     def _look_over_groups(self, instances: Iterable[VrrpInstance]) -> None:
         members = Counter(instance.sync_group for instance in instances)

@@ -182,7 +182,9 @@ class VrrpShape(Shape):
     )
     virtual_mac: Flag = Field(
         default=False,
-        description="whether the VIPs have the MAC 00:00:5e:00:01:VRID (IPv6 02:VRID), by a macvlan",
+        description="whether the VIPs on `interface`, of the IP version of `addresses`, have the MAC "
+        "00:00:5e:00:01:VRID (IPv6 02:VRID): while it is master they are on the macvlan vrrp.VRID "
+        "(vrrp6.VRID), with the prefix of a single host and no label",
     )
     track: TrackShape | None = Field(None, description="what the instance needs to be master")
     notify: NotifyOrCommand | None = Field(

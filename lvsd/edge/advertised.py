@@ -19,6 +19,7 @@ from lvsd.edge.vrrp_raw import open_socket, send
 from lvsd.errors import KernelError
 from lvsd.model import Address
 from lvsd.vrrp.machine import DOWN_AFTER
+from lvsd.vrrp.virtual_mac import parse_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,11 +127,17 @@ def _drop_lost(told: dict[str, Any]) -> None:
     from lvsd.edge.claimants import claimed_elsewhere  # noqa: PLC0415
 
     vips = [DirectorAddress(Address.parse(address), prefix, where) for address, prefix, where in told["vips"]]
-    if any(claimed_elsewhere(vip.interface, vip.address) for vip in vips[:MOST_ASKED]):
+    if any(claimed_elsewhere(_lan_of(vip.interface, told), vip.address) for vip in vips[:MOST_ASKED]):
         with Addresses() as addresses:
             for vip in vips:
                 with suppress(KernelError):
                     addresses.remove(vip)
+
+
+def _lan_of(interface: str, told: dict[str, Any]) -> str:
+    """Return by which interface others are asked: one with a virtual MAC would not hear its like."""
+    where: str = told["interface"]
+    return where if parse_name(interface) is not None else interface
 
 
 def _folder() -> Path:

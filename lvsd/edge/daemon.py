@@ -36,6 +36,7 @@ from lvsd.events import (
 )
 from lvsd.model import Instant
 from lvsd.vips import Vips
+from lvsd.vrrp.virtual_mac import placed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -152,9 +153,8 @@ class Daemon:
         self._vip_keeper.keep("config")
 
     def _want_addresses(self) -> None:
-        failover = self._failover.failover
-        shared = (address for each in failover.instances for address in (*each.addresses, *each.excluded))
-        wanted = (*self._loaded.settings.addresses, *failover.addresses)
+        shared = (vip for each in self._failover.failover.instances for vip in placed(each))
+        wanted = (*self._loaded.settings.addresses, *self._failover.vips())
         self._carry_out_now(self._vips.want(wanted, shared))
 
     def _keep_vips(self) -> None:

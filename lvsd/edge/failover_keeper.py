@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from lvsd.config.model import TrackedCommand, TrackedService
+from lvsd.edge.mac_keeper import MacKeeper
 from lvsd.edge.notifier import Notifier
 from lvsd.edge.sync_daemons import SyncDaemons
 from lvsd.edge.tracker import Tracker
@@ -15,6 +16,7 @@ from lvsd.errors import KernelError
 from lvsd.events import SyncChanged, SyncRefused
 from lvsd.failover import Failover, name_of
 from lvsd.ipvs.sync import SyncRole
+from lvsd.vrrp.virtual_mac import placed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -50,7 +52,9 @@ class FailoverKeeper:
         self.failover = Failover()
         self._director = director
         self._report = report
-        self._vrrp = VrrpKeeper(self.failover, links, addresses, keep, report, self._notify)
+        self._keep = keep
+        self._macs = MacKeeper(keep, self._mac_made, report)
+        self._vrrp = VrrpKeeper(self.failover, links, addresses, keep, report, self._notify, self._macs)
         self._notifier = Notifier(report)
         self._tracker = Tracker(self._command_judged)
         self._daemons = SyncDaemons(ipvs)
@@ -62,6 +66,7 @@ class FailoverKeeper:
 
     def start(self, settings: Settings, recorded: Iterable[DirectorAddress]) -> None:
         """Listen, with the VIPs that an earlier run has left in place and `recorded` for its own."""
+        self._macs.start(settings, recorded)
         self._vrrp.start(settings.vrrp, recorded)
         self._follow(settings)
 
@@ -71,12 +76,19 @@ class FailoverKeeper:
         self._follow(settings)
         self.weigh(self._services())
 
+    def vips(self) -> list[DirectorAddress]:
+        """Return the VIPs that can and are to be in place now, and have what they are put on made ready."""
+        holding = self.failover.holding
+        self._macs.want(holding)
+        return [vip for each in holding for vip in placed(each) if self._macs.bears(vip)]
+
     def adopted(self) -> None:
         """Take in that the table is as an earlier run has left it."""
         self._vrrp.feed(lambda now: self.failover.serve(now, adopted=True, serving=False))
 
     def look(self, interface: str) -> None:
         """Take in that something changed about an interface."""
+        self._macs.look(interface)
         self._vrrp.look(interface)
         if self._sync is not None and self._sync.interface == interface:
             self._synchronised = (None, None)
@@ -90,12 +102,14 @@ class FailoverKeeper:
 
     async def run(self) -> None:
         """Take part once this director can serve, and let the kernel synchronise connections by role."""
+        self._macs.begin()
         await asyncio.gather(self._serve(), self._synchronise(), self._listen_again())
 
     async def stop(self, within: Seconds) -> None:
         """Leave the VIPs to the peers, and wait until one has them, or it is certain that none wants them."""
         self._vrrp.feed(self.failover.stop)
         await self._vrrp.released(within)
+        await self._macs.finish(within)
         if self._sync is not None:
             with suppress(KernelError):  # the kernel goes on taking in what the new master's has to tell
                 await self._daemons.set(self._sync, SyncRole.BACKUP)
@@ -105,6 +119,7 @@ class FailoverKeeper:
         """End everything, and leave what is in place."""
         await self._tracker.close()
         await self._notifier.finish(0)
+        await self._macs.close()
         self._vrrp.close()
 
     async def _serve(self) -> None:
@@ -152,6 +167,10 @@ class FailoverKeeper:
         if settings is not None and role is not None and wanted != self._sync_told:
             self._report(SyncChanged(role=str(role), interface=settings.interface))
         self._sync_told = wanted
+
+    def _mac_made(self, instance: VrrpInstance) -> None:
+        self._keep()
+        self._vrrp.announce(instance)
 
     def _role(self) -> SyncRole | None:
         if self._sync is None:

@@ -24,6 +24,7 @@ from lvsd.ipvs.change import RemoveServer, RemoveService
 from lvsd.ipvs.ledger import row_of
 from lvsd.model import Instant
 from lvsd.vips import Vips
+from lvsd.vrrp.virtual_mac import placed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,7 +110,7 @@ def _changes(director: Director, table: Table, now: Instant) -> Iterator[Change]
 
 def _vip_changes(vips: Vips, config: Config) -> list[str]:
     """Return the commands that would bring the VIPs in place."""
-    shared = [each for instance in config.settings.vrrp for each in (*instance.addresses, *instance.excluded)]
+    shared = [vip for instance in config.settings.vrrp for vip in placed(instance)]
     with Addresses() as addresses:
         # The VIPs of VRRP stay as they are: which director holds them is the election's to say.
         held = [each for each in shared if _look(addresses, each)[0]]

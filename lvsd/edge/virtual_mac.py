@@ -16,6 +16,7 @@ from pyroute2.netlink.rtnl import RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from lvsd.errors import KernelError
+from lvsd.vrrp.virtual_mac import interface_name, virtual_mac
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,29 +28,20 @@ if TYPE_CHECKING:
 NO_RIGHT: Final = "no right to make an interface with a virtual MAC address: it takes CAP_NET_ADMIN"
 
 
-def virtual_mac(vrid: int, version: int) -> str:
-    """Return the MAC address of a VRID over IPv4 or IPv6 (RFC 9568, 7.3)."""
-    return f"00:00:5e:00:{1 if version == _V4 else 2:02x}:{vrid:02x}"
-
-
-def interface_name(vrid: int, version: int) -> str:
-    """Return the name of the interface that has it: `vrrp.51`, `vrrp6.51`."""
-    return f"vrrp.{vrid}" if version == _V4 else f"vrrp6.{vrid}"
-
-
 class VirtualMacs:
     """The interfaces with virtual MAC addresses. Raise KernelError where the kernel refuses.
 
-    Its VIPs go on such an interface, with a prefix length of 32 or 128: it is to be no way to the LAN. It is
-    there while its instance is master only, for a backup that has it would take packets meant for the master.
+    It is there while its instance is master only, for a backup that has it would take packets meant for the
+    master.
 
     Advertisements over IPv4 leave with its MAC by a socket on it, from the parent's address, and are heard on
-    the parent. Over IPv6 they leave by the parent, whose link-local address it does not have.
+    the parent, those of a second master with the same MAC too: a macvlan that is private would keep them from
+    it. Over IPv6 they leave by the parent, whose link-local address it does not have.
     """
 
     def __init__(self) -> None:
         self._kernel = AsyncIPRoute()
-        self._quiet: dict[str, _Quiet] = {}
+        self._quiet: dict[int, _Quiet] = {}
 
     async def __aenter__(self) -> Self:
         try:
@@ -74,31 +66,32 @@ class VirtualMacs:
         try:
             index = await self._make(name, mac, parent)
             await self._make_no_address(index)
+            await self._set(index, _af_spec_v4({_ARP_IGNORE: _ITS_OWN, _RP_FILTER: _LOOSE}))
             if version == _V4:
-                await self._set(index, _af_spec_v4({_ARP_IGNORE: _ITS_OWN, _RP_FILTER: _LOOSE}))
                 await self._hush(parent, name)
             await self._kernel.link("set", index=index, state="up")
         except NetlinkError as error:
             _refused(f"make {name} on {interface}", error)
         return name
 
-    async def remove(self, interface: str, vrid: int, version: int) -> bool:
-        """Remove the interface with its VIPs; return False where it was not there."""
+    async def remove(self, vrid: int, version: int) -> bool:
+        """Remove the interface with its VIPs; return False where there is none with that MAC address."""
         name = interface_name(vrid, version)
         try:
             found = await self._find(name)
-            if found is not None:
+            is_its_own = found is not None and found.get("address") == virtual_mac(vrid, version)
+            if found is not None and is_its_own:
                 await self._kernel.link("del", index=found["index"])
-            await self._unhush(interface, name)  # once the VIPs are gone that it must not answer for
+            await self._unhush(name)  # once the VIPs are gone that its parent must not answer for
         except NetlinkError as error:
             _refused(f"remove {name}", error)
-        return found is not None
+        return is_its_own
 
     async def _make(self, name: str, mac: str, parent: _Link) -> int:
         """Return the index of the interface, made or found; it is down where it was made."""
         if await self._find(name) is None:
             await self._kernel.link(
-                "add", ifname=name, kind="macvlan", link=parent["index"], address=mac, macvlan_mode="private"
+                "add", ifname=name, kind="macvlan", link=parent["index"], address=mac, macvlan_mode="vepa"
             )
         found = await self._find(name)
         if found is None or (found.get("link"), found.get("address")) != (parent["index"], mac):
@@ -119,26 +112,28 @@ class VirtualMacs:
 
         What was set before is known to this run alone: after a crash the parent stays as it was made.
         """
-        interface = parent.get("ifname")
-        if interface not in self._quiet:
+        index = parent["index"]
+        if index not in self._quiet:
             conf = parent.get(("af_spec", "af_inet"))
-            self._quiet[interface] = _Quiet(
+            self._quiet[index] = _Quiet(
                 {_ARP_IGNORE: conf["arp_ignore"], _ARP_ANNOUNCE: conf["arp_announce"]}
             )
             ignore = conf["arp_ignore"] or _ITS_OWN
-            await self._set(parent["index"], _af_spec_v4({_ARP_IGNORE: ignore, _ARP_ANNOUNCE: _BEST}))
-        self._quiet[interface].names.add(name)
+            await self._set(index, _af_spec_v4({_ARP_IGNORE: ignore, _ARP_ANNOUNCE: _BEST}))
+        self._quiet[index].names.add(name)
 
-    async def _unhush(self, interface: str, name: str) -> None:
+    async def _unhush(self, name: str) -> None:
         """Give the parent its settings back with the last interface that needs others."""
-        if (quiet := self._quiet.get(interface)) is None:
-            return
-        quiet.names.discard(name)
-        if quiet.names:
-            return
-        del self._quiet[interface]
-        if (parent := await self._find(interface)) is not None:
-            await self._set(parent["index"], _af_spec_v4(quiet.before))
+        for index, quiet in list(self._quiet.items()):
+            quiet.names.discard(name)
+            if quiet.names:
+                continue
+            del self._quiet[index]
+            try:
+                await self._set(index, _af_spec_v4(quiet.before))
+            except NetlinkError as error:
+                if error.code != errno.ENODEV:  # it is gone itself
+                    raise
 
     async def _find(self, name: str) -> _Link | None:
         # A dump, since pyroute2 keeps the acknowledgement of each `get` for ever; and to its end, since the

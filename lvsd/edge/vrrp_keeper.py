@@ -18,13 +18,15 @@ from lvsd.events import VrrpUnsent
 from lvsd.failover import Failover, Link
 from lvsd.model import Instant
 from lvsd.vrrp.packet import GROUP_V4, GROUP_V6, RESIGNED, encode
+from lvsd.vrrp.virtual_mac import placed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from lvsd.config.model import DirectorAddress, VrrpInstance
     from lvsd.edge.addresses import Addresses
     from lvsd.edge.links import Links
+    from lvsd.edge.mac_keeper import MacKeeper
     from lvsd.effects import FailoverEffect
     from lvsd.events import Event
     from lvsd.failover import Packet
@@ -45,6 +47,7 @@ class VrrpKeeper:
         keep: Callable[[], None],
         report: Callable[[Event], None],
         notify: Callable[[VrrpInstance, str], None],
+        macs: MacKeeper,
     ) -> None:
         self.failover = failover
         self._links = links
@@ -52,6 +55,7 @@ class VrrpKeeper:
         self._keep = keep
         self._report = report
         self._notify = notify
+        self._macs = macs
         self._advertised = Advertised()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -65,8 +69,11 @@ class VrrpKeeper:
     def start(self, instances: Iterable[VrrpInstance], recorded: Iterable[DirectorAddress]) -> None:
         """Listen, with the VIPs that an earlier run has left in place and `recorded` for its own."""
         present = {(found.address, found.interface) for found in self._addresses.all()}
-        held = [each for each in recorded if (each.address, each.interface) in present]
         self.configure(instances)
+        origins = {
+            _where(each): vip for instance in self.failover.instances for each, vip in _pairs(instance)
+        }
+        held = [origins.get(_where(each), each) for each in recorded if _where(each) in present]
         last = {each.name: self._advertised.advertised_at(_file_of(each)) for each in self.failover.instances}
         self.failover.resume(held, last, _now())
         for instance in self.failover.instances:
@@ -106,7 +113,7 @@ class VrrpKeeper:
                 case KeepAddresses():
                     self._keep()
                 case Announce(instance):
-                    self._announce(instance)
+                    self.announce(instance)
                 case Inquire(instance):
                     self._inquire(instance)
                 case Notify(instance, state):
@@ -116,6 +123,19 @@ class VrrpKeeper:
                 case _:
                     assert_never(effect)
         self._arm()
+
+    def announce(self, instance: VrrpInstance) -> None:
+        """Tell the neighbours of the VIPs of an instance that are in place."""
+        by_interface: dict[str, list[DirectorAddress]] = {}
+        for address in placed(instance):
+            if self._macs.bears(address):
+                by_interface.setdefault(address.interface, []).append(address)
+        for interface, addresses in by_interface.items():
+            try:
+                self._announcer = self._announcer or Announcer()
+                self._announcer.announce(interface, [address.address for address in addresses])
+            except OSError as error:
+                self._tell_unsent(instance, error)
 
     async def released(self, within: Seconds) -> None:
         """Wait until no VIP is in place any more."""
@@ -222,27 +242,18 @@ class VrrpKeeper:
         peers = (effect.to,) if effect.to is not None else instance.peers or (group,)
         for peer in peers:
             payload = encode(said, peer)
+            # Peers would learn that the source address is at the virtual MAC, were it used to find them.
+            voice = self._macs.voice(instance) if peer == group else None
             try:
-                opened.send(payload, said.source, peer)
+                (voice or opened).send(payload, said.source, peer)
             except OSError as error:
                 self._tell_unsent(instance, error)
             else:
                 self._unsent.pop(instance.name, None)
         if said.priority != RESIGNED:
-            vips = [(vip.address, vip.prefix, vip.interface) for vip in _vips_of(instance)]
+            vips = [(vip.address, vip.prefix, vip.interface) for vip in placed(instance)]
             last = Said(instance.interface, said.source, peers, payload, said.interval, vips)
             self._advertised.note(_file_of(instance), last)
-
-    def _announce(self, instance: VrrpInstance) -> None:
-        by_interface: dict[str, list[DirectorAddress]] = {}
-        for address in _vips_of(instance):
-            by_interface.setdefault(address.interface, []).append(address)
-        for interface, addresses in by_interface.items():
-            try:
-                self._announcer = self._announcer or Announcer()
-                self._announcer.announce(interface, [address.address for address in addresses])
-            except OSError as error:
-                self._tell_unsent(instance, error)
 
     def _tell_unsent(self, instance: VrrpInstance, error: OSError) -> None:
         reason = error.strerror or str(error)
@@ -253,6 +264,15 @@ class VrrpKeeper:
 
 def _vips_of(instance: VrrpInstance) -> tuple[DirectorAddress, ...]:
     return *instance.addresses, *instance.excluded
+
+
+def _pairs(instance: VrrpInstance) -> Iterator[tuple[DirectorAddress, DirectorAddress]]:
+    """Yield each VIP as it is placed, and as it is configured."""
+    return zip(placed(instance), _vips_of(instance), strict=True)
+
+
+def _where(vip: DirectorAddress) -> tuple[Address, str]:
+    return vip.address, vip.interface
 
 
 def _file_of(instance: VrrpInstance) -> str:

@@ -32,12 +32,16 @@ _INTERNETWORK_CONTROL = 0xC0
 """What routers say to each other goes first: class selector 6 (RFC 4594, 3.1)."""
 _PRIORITY = 6
 """TC_PRIO_INTERACTIVE of linux/pkt_sched.h: the first band of the queues, and the most without a right."""
+_JOINS = (socket.IP_ADD_MEMBERSHIP, socket.IPV6_JOIN_GROUP)
 _V4 = 4
 _ANY_V4 = bytes(4)
 
 
-def open_socket(interface: str, version: int) -> socket.socket:
-    """Return a socket of IPv4 or IPv6 (`version`), for `interface` alone; raise OSError."""
+def open_socket(interface: str, version: int, *, hears: bool = True) -> socket.socket:
+    """Return a socket of IPv4 or IPv6 (`version`), for `interface` alone; raise OSError.
+
+    One that does not hear takes in next to nothing.
+    """
     family = socket.AF_INET if version == _V4 else socket.AF_INET6
     opened = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, PROTOCOL)
     try:
@@ -45,8 +49,9 @@ def open_socket(interface: str, version: int) -> socket.socket:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
         index = socket.if_nametoindex(interface)
         for level, name, value in _options_v4(index) if version == _V4 else _options_v6(index):
-            opened.setsockopt(level, name, value)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM_WAITING)
+            if hears or name not in _JOINS:
+                opened.setsockopt(level, name, value)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM_WAITING if hears else 0)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, _PRIORITY)  # after IP_TOS, which sets it
     except OSError:
         opened.close()

@@ -82,6 +82,22 @@ class VrrpSocket:
         return Packet(self.interface, Address.parse(sender[0]), Address(destination), hop_limit, payload)
 
 
+class VrrpVoice:
+    """Sends to the group by an interface on which nothing is heard. Raise OSError as VrrpSocket does."""
+
+    def __init__(self, interface: str, version: int) -> None:
+        self._socket = open_socket(interface, version, hears=False)
+        self._index = socket.if_nametoindex(interface)
+
+    def send(self, payload: bytes, source: Address, destination: Address) -> None:
+        """Send to the group; raise OSError, also where `source` is no address of this host."""
+        send(self._socket, self._index, payload, source, destination)
+
+    def close(self) -> None:
+        """Send no more."""
+        self._socket.close()
+
+
 _IPV4 = struct.Struct("!2sH4xB3x4s4s")
 _INT = struct.Struct("i")
 

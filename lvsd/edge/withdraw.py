@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from typing import TYPE_CHECKING
 
 from lvsd.edge import advertised, memory, state_file
 from lvsd.edge.addresses import Addresses
 from lvsd.errors import KernelError
+from lvsd.vrrp.virtual_mac import parse_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from lvsd.config.model import DirectorAddress
 
@@ -28,8 +31,13 @@ def withdraw() -> Iterator[str]:
             yield f"{file} is {remembered.trouble}: which VIPs are lvsd's is not known"
         advertised.forget_all()
         with Addresses() as addresses:
+            there = {name for _, name in socket.if_nameindex()}
+            made = {each.interface for each in remembered.shared if parse_name(each.interface)}
             for address in remembered.shared:
-                yield from _remove(addresses, address)
+                if address.interface not in made - there:  # a backup has no interface with a virtual MAC
+                    yield from _remove(addresses, address)
+        if made & there:
+            yield from asyncio.run(_remove_interfaces(made & there))
     finally:
         claim.release()
 
@@ -40,3 +48,18 @@ def _remove(addresses: Addresses, address: DirectorAddress) -> Iterator[str]:
             yield f"{address} removed from {address.interface}"
     except KernelError as error:
         yield str(error)
+
+
+async def _remove_interfaces(names: Iterable[str]) -> list[str]:
+    from lvsd.edge.virtual_mac import VirtualMacs  # noqa: PLC0415 - it imports much, for a few hosts only
+
+    told = []
+    try:
+        async with VirtualMacs() as virtual_macs:
+            for name in sorted(names):
+                known = parse_name(name)
+                if known is not None and await virtual_macs.remove(*known):
+                    told.append(f"{name} removed")
+    except KernelError as error:
+        told.append(str(error))
+    return told

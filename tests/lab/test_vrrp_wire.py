@@ -20,7 +20,7 @@ from peers import Keepalived, installed_version
 from waiting import until
 
 from lvsd.edge.neighbours import FILTERABLE, Announcer, NeighbourWatch
-from lvsd.edge.virtual_mac import VirtualMacs, virtual_mac
+from lvsd.edge.virtual_mac import VirtualMacs
 from lvsd.edge.vrrp_socket import AT_ONCE, Packet, VrrpSocket
 from lvsd.errors import KernelError
 from lvsd.lab.classic import VIP, VIP6, classic
@@ -28,6 +28,7 @@ from lvsd.lab.lab import Lab
 from lvsd.lab.network import Network
 from lvsd.model import Address
 from lvsd.vrrp.packet import GROUP_V4, GROUP_V6, RESIGNED, Advertisement, decode, encode
+from lvsd.vrrp.virtual_mac import virtual_mac
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -594,8 +595,8 @@ async def test_a_virtual_mac_is_made_found_and_removed(vs1: Machine) -> None:
                 [await virtual_macs.add("eth0", vrid, version) for vrid, version in wanted],
                 await virtual_macs.add("eth0", 51, 4),
                 arp(),
-                [await virtual_macs.remove("eth0", vrid, version) for vrid, version in wanted],
-                await virtual_macs.remove("eth0", 51, 4),
+                [await virtual_macs.remove(vrid, version) for vrid, version in wanted],
+                await virtual_macs.remove(51, 4),
             ]
 
     wanted = [(51, 4), (52, 4), (51, 6)]
