@@ -76,11 +76,12 @@ class VipKeeper:
 
     def _leave_renamed(self) -> None:
         """Take VIPs off an interface that has another name now: it is not where they are wanted."""
-        for address in self._vips.held.values():
-            name = _name(self._numbers.get(address.interface, 0))
-            if name not in {"", address.interface}:
+        names = {name: _name(number) for name, number in self._numbers.items()}
+        renamed = {name: now for name, now in names.items() if now not in {"", name}}
+        for address in self._vips.held.values() if renamed else ():
+            if address.interface in renamed:
                 with suppress(KernelError):  # it has yet another name, or is gone
-                    self._addresses.remove(replace(address, interface=name))
+                    self._addresses.remove(replace(address, interface=renamed[address.interface]))
 
     def _number_interfaces(self) -> None:
         interfaces = {address.interface for address in self._vips.held.values()}

@@ -52,10 +52,10 @@ class Kernel:
     def all(self) -> list[FoundAddress]:
         return [FoundAddress(address, 24, self.names[number], "") for address, number in self.there]
 
-    def add(self, wanted: DirectorAddress) -> None:
+    def add(self, wanted: DirectorAddress, _: object) -> None:
         self.there.add((wanted.address, self.number(wanted.interface)))
 
-    def remove(self, wanted: DirectorAddress) -> bool:
+    def remove(self, wanted: DirectorAddress, _: object = None) -> bool:
         self.there.remove((wanted.address, self.number(wanted.interface)))
         return True
 
