@@ -470,6 +470,16 @@ class VrrpChanged(_Worded, Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VrrpMaster(Event):
+    """A backup hears another master than before: its address and its `priority`."""
+
+    name: ClassVar[str] = "vrrp.master"
+    instance: str
+    master: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VrrpTracked(_Worded, Event):
     """Something that a VRRP instance tracks failed or is well again; `priority` is the instance's now."""
 

@@ -6,16 +6,17 @@ It is to the VIPs what `director` is to the table: a reducer that awaits nothing
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from lvsd.config.model import TrackedInterface, TrackedService
-from lvsd.effects import Report
+from lvsd.effects import KeepAddresses, Report
 from lvsd.errors import PacketError
 from lvsd.events import VrrpDiffers, VrrpRejected, VrrpWaiting
 from lvsd.virtual_router import WAITING, VirtualRouter
 from lvsd.vrrp.admission import MALFORMED, Limiter, differences, trouble_with
-from lvsd.vrrp.machine import DOWN_AFTER, Backup, Fault, Initialize, Master
-from lvsd.vrrp.packet import OWNER, decode
+from lvsd.vrrp.machine import Backup, Fault, Initialize, Master
+from lvsd.vrrp.packet import OWNER, RESIGNED, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -54,17 +55,19 @@ class Failover:
     """All VRRP instances of this director.
 
     They take part once this director serves: `adopted` says that the table is as an earlier run left it, and
-    `serving` that the first verdicts are in and the table is programmed.
+    `serving` that the first verdicts are in and the table is programmed. One that is `impaired` serves in
+    part, and relieves no master that lives.
     """
 
     def __init__(self) -> None:
         self._routers: dict[Key, VirtualRouter] = {}
-        self._by_name: dict[str, VirtualRouter] = {}
+        self._leaving: list[VirtualRouter] = []
         self._links: dict[str, Link] = {}
         self._findings: dict[str, tuple[bool, str]] = {}
         self._limiter = Limiter()
         self.adopted = False
         self.serving = False
+        self.impaired = False
         self._stopping = False
 
     @property
@@ -75,19 +78,18 @@ class Failover:
     @property
     def addresses(self) -> Iterator[DirectorAddress]:
         """The VIPs that are to be in place now."""
-        for router in self._routers.values():
-            if router.holds:
-                yield from (*router.config.addresses, *router.config.excluded)
+        for instance in self.holding:
+            yield from (*instance.addresses, *instance.excluded)
 
     @property
     def holding(self) -> list[VrrpInstance]:
-        """The instances whose VIPs are to be in place now."""
-        return [router.config for router in self._routers.values() if router.holds]
+        """The instances whose VIPs are to be in place now, those too that are no longer configured."""
+        return [router.config for router in self._all() if router.holds]
 
     @property
     def lingers(self) -> bool:
         """Whether any VIP is in place still, though this director is no longer master."""
-        return any(router.lingers for router in self._routers.values())
+        return any(router.lingers for router in self._all())
 
     @property
     def masters(self) -> set[str]:
@@ -97,13 +99,12 @@ class Failover:
     @property
     def awaited(self) -> set[str]:
         """What is tracked of which nothing is known yet."""
-        tracked = (name_of(each) for instance in self.instances for each in instance.track)
-        return {name for name in tracked if name not in self._findings and name.startswith(_COMMAND)}
+        return {name for instance in self.instances for name in self._awaited(instance)}
 
     @property
     def next_timer(self) -> Seconds | None:
         """When `tick` is due (monotonic), None where nothing waits."""
-        moments = (router.next_timer for router in self._routers.values())
+        moments = (router.next_timer for router in self._all())
         return min((moment for moment in moments if moment is not None), default=None)
 
     def configure(self, instances: Iterable[VrrpInstance], now: Instant) -> list[FailoverEffect]:
@@ -111,7 +112,9 @@ class Failover:
         wanted = {_key(instance): instance for instance in instances}
         effects: list[FailoverEffect] = []
         for key in [key for key in self._routers if key not in wanted]:
-            effects += self._routers.pop(key).stop("it is no longer configured", now)
+            gone = self._routers.pop(key)
+            effects += gone.stop("it is no longer configured", now)
+            self._leaving.append(gone)
         for key, instance in wanted.items():
             router = self._routers.get(key)
             if router is None:
@@ -120,24 +123,35 @@ class Failover:
             else:
                 effects += router.change(instance, now)
             effects += self._weigh_all(router, now)
-        self._by_name = {router.config.name: router for router in self._routers.values()}
+        tracked = {name_of(each) for instance in self.instances for each in instance.track}
+        self._findings = {
+            name: found
+            for name, found in self._findings.items()
+            if name in tracked or not name.startswith(_COMMAND)  # what ran long ago says nothing
+        }
         return [*effects, *self._settle(now)]
 
     def resume(
-        self, held: Collection[DirectorAddress], advertised_at: Mapping[str, Seconds], now: Instant
-    ) -> None:
-        """Take in which VIPs an earlier run left in place, and when it advertised what last (monotonic)."""
+        self, held: Collection[DirectorAddress], fresh_until: Mapping[str, Seconds]
+    ) -> list[FailoverEffect]:
+        """Take in which VIPs an earlier run left in place, and until when nobody can have taken which over.
+
+        Those of a sync group are taken up together or not at all.
+        """
         present = {(address.address, address.interface) for address in held}
         for router in self._routers.values():
             own = {(address.address, address.interface) for address in router.config.addresses}
-            router.resuming = bool(own & present)
-            last = advertised_at.get(router.config.name, 0.0)
-            # Of an earlier boot are moments that have not come yet.
-            router.fresh_until = last + DOWN_AFTER * router.config.interval if last <= now.monotonic else 0.0
+            router.resuming = bool(own & present) and not router.faults
+            router.fresh_until = fresh_until.get(router.config.name, 0.0)
+        for router in self._routers.values():
+            router.resuming = router.resuming and all(other.resuming for other in self._group(router))
+        return [KeepAddresses()]
 
-    def serve(self, now: Instant, *, adopted: bool, serving: bool) -> list[FailoverEffect]:
+    def serve(
+        self, now: Instant, *, adopted: bool, serving: bool, impaired: bool = False
+    ) -> list[FailoverEffect]:
         """Take in how far this director serves."""
-        self.adopted, self.serving = adopted, serving
+        self.adopted, self.serving, self.impaired = adopted, serving, impaired
         return self._settle(now)
 
     def link(self, interface: str, link: Link, now: Instant) -> list[FailoverEffect]:
@@ -171,6 +185,9 @@ class Failover:
         if (trouble := trouble_with(router.config, router.source, said, packet.hop_limit)) is not None:
             kind, words = trouble
             return self._reject(packet, "" if kind == MALFORMED else router.config.name, kind, words, now)
+        asked = said.priority == RESIGNED and packet.destination == router.source and not router.config.peers
+        if asked and not router.is_master:
+            return []  # it is for the master, who answers it
         reports = [
             VrrpDiffers(instance=router.config.name, peer=str(source), reason=words)
             for kind, words in differences(router.config, said, packet.destination)
@@ -190,11 +207,15 @@ class Failover:
     def tick(self, now: Instant) -> list[FailoverEffect]:
         """Do what `next_timer` waited for."""
         effects: list[FailoverEffect] = []
-        for router in list(self._routers.values()):
+        for router in self._all():
             due_at = router.next_timer
-            if due_at is not None and now.monotonic >= due_at:
-                effects += self._do(router, lambda router=router: router.tick(now), now)  # type: ignore[misc]
-                effects += self._settle_one(router, now)
+            if due_at is None or now.monotonic < due_at:
+                continue
+            alone = router.takes_over(now) and any(other.follows(now) for other in self._group(router))
+            act = partial(router.wait if alone else router.tick, now)
+            effects += self._do(router, act, now)
+            effects += self._settle_one(router, now)
+        self._leaving = [router for router in self._leaving if router.lingers]
         return effects
 
     def stop(self, now: Instant) -> list[FailoverEffect]:
@@ -208,6 +229,13 @@ class Failover:
     def snapshot(self) -> list[Event]:
         """Return the lines of a snapshot."""
         return [router.snapshot() for router in self._routers.values()]
+
+    def _all(self) -> list[VirtualRouter]:
+        return [*self._routers.values(), *self._leaving]
+
+    def _awaited(self, instance: VrrpInstance) -> set[str]:
+        names = map(name_of, instance.track)
+        return {name for name in names if name not in self._findings and name.startswith(_COMMAND)}
 
     def _do(
         self, router: VirtualRouter, act: Callable[[], list[FailoverEffect]], now: Instant
@@ -225,7 +253,7 @@ class Failover:
         effects: list[FailoverEffect] = []
         reason = f"with {router.config.name}, of the same sync group"
         for other in self._group(router):
-            if router.is_master and isinstance(other.state, Backup):
+            if router.is_master and isinstance(other.state, Backup) and not other.follows(now):
                 effects += other.take_over(reason, now)
             elif was_master and isinstance(router.state, Backup | Initialize) and other.is_master:
                 effects += other.step_down(reason, now)
@@ -248,23 +276,35 @@ class Failover:
         return effects
 
     def _settle_one(self, router: VirtualRouter, now: Instant) -> list[FailoverEffect]:
-        if self._stopping:
+        if self._stopping or router in self._leaving:
             return []
+        self._agree(router, now)
+        router.impaired = self.impaired
         router.faults.pop(_GROUP, None)
         others = (other for other in self._group(router) if other.faults.keys() - {_GROUP})
         if (other := next(others, None)) is not None:
             why = next(reason for what, reason in other.faults.items() if what != _GROUP)
             router.faults[_GROUP] = f"{other.config.name}, of the same sync group: {why}"
-        return self._do(router, lambda: router.settle(now, adopted=self.adopted, serving=self.serving), now)
+        serving = self.serving and not self._awaited(router.config)
+        return self._do(router, lambda: router.settle(now, adopted=self.adopted, serving=serving), now)
+
+    def _agree(self, router: VirtualRouter, now: Instant) -> None:
+        """Give those of a sync group one priority, and let one of them break ties, lest they pull apart."""
+        group = [router, *self._group(router)]
+        ceiling = min(each.own_priority for each in group) if len(group) > 1 else OWNER
+        if router.ceiling != ceiling:
+            router.limit(ceiling, now)
+        router.breaks_ties = router is min(group, key=lambda each: _key(each.config))
 
     def _speak(self, router: VirtualRouter, now: Instant) -> list[FailoverEffect]:
         """Find where a router's advertisements come from; without, it cannot take part."""
         config = router.config
         link = self._links.get(config.interface, Link(fault=f"{config.interface} does not exist"))
-        router.source = None if link.fault else config.source or self._own(config, link)
+        router.speak_from(None if link.fault else config.source or self._own(config, link), now)
         router.faults.pop(_LINK, None)
         if router.source is None:
-            nothing = f"{config.interface} has no IPv{config.family} address of its own"
+            kind = "address of its own" if config.family == 4 else "link-local address"  # noqa: PLR2004
+            nothing = f"{config.interface} has no IPv{config.family} {kind}"
             router.faults[_LINK] = link.fault or nothing
         return self._settle_one(router, now)
 
@@ -274,7 +314,6 @@ class Failover:
             address.address
             for instance in self.instances
             for address in (*instance.addresses, *instance.excluded)
-            if instance.priority != OWNER
         }
         own = [each for each in link.addresses if each.version == config.family and each not in vips]
         if config.family == 6:  # noqa: PLR2004

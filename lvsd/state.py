@@ -234,6 +234,12 @@ def _set_instance(state: State, record: Record, is_in: str, since: str) -> None:
     state.vrrp[record["instance"]] = {"state": is_in, "since": since, **told, "failing": failing}
 
 
+def _vrrp_heard(state: State, record: Record) -> None:
+    instance = state.vrrp.get(record["instance"])
+    if instance is not None:
+        instance["master"] = record["master"]
+
+
 def _vrrp_weighed(state: State, record: Record) -> None:
     instance = state.vrrp.get(record["instance"])
     if instance is None:
@@ -331,6 +337,7 @@ _STEPS: dict[str, Callable[[State, Record], None]] = {
     "address.added": _address_added,
     "address.removed": _address_removed,
     "vrrp.changed": _vrrp_changed,
+    "vrrp.master": _vrrp_heard,
     "vrrp.tracked": _vrrp_weighed,
     "snapshot.vrrp": _vrrp_told,
     "foreign.appeared": _foreign_appeared,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, assert_never
 
 from lvsd.effects import Announce, FailoverEffect, Inquire, KeepAddresses, Notify, Report, Send
-from lvsd.events import AddressContested, SnapshotVrrp, VrrpChanged, VrrpContested, VrrpTracked
+from lvsd.events import AddressContested, SnapshotVrrp, VrrpChanged, VrrpContested, VrrpMaster, VrrpTracked
 from lvsd.telling import timestamp
 from lvsd.vrrp import machine
 from lvsd.vrrp.admission import Limiter
@@ -27,8 +27,9 @@ WAITING: Final = "it does not serve yet: the first verdicts are not in"
 class VirtualRouter:
     """Follows one instance. `faults` and `penalties` say what is wrong with this director, by what tells it.
 
-    A fault keeps it out, a penalty lowers its priority. `resuming` tells that the VIPs are in place from an
-    earlier run, which was master; `fresh_until` is when a peer may have taken over from that run.
+    A fault keeps it out, a penalty lowers its priority, which is no higher than its `ceiling`. `resuming`
+    tells that the VIPs are in place from an earlier run, which was master; `fresh_until` is when a peer may
+    have taken over from that run.
     """
 
     def __init__(self, config: VrrpInstance, now: Instant) -> None:
@@ -40,9 +41,13 @@ class VirtualRouter:
         self.faults: dict[str, str] = {}
         self.penalties: dict[str, int] = {}
         self._failing: dict[str, str] = {}
+        self.ceiling = OWNER
+        self.breaks_ties = True
+        self.impaired = False
         self.resuming = False
         self.fresh_until: Seconds = 0.0
         self._listens_since = now.monotonic
+        self._adopted = False
         self._tenure = Tenure()
         self._master: Address | None = None
         self._why_silent = _NOBODY
@@ -51,8 +56,8 @@ class VirtualRouter:
 
     @property
     def holds(self) -> bool:
-        """Whether its VIPs are to be in place. Those of their owner are its own, and stay."""
-        return self.is_master or self._tenure.lingers or self.resuming or self.config.priority == OWNER
+        """Whether its VIPs are to be in place."""
+        return self.is_master or self._tenure.lingers or self.resuming
 
     @property
     def lingers(self) -> bool:
@@ -66,7 +71,12 @@ class VirtualRouter:
 
     @property
     def priority(self) -> int:
-        """The priority as it is now; the owner of the addresses keeps its own."""
+        """The priority as it is now."""
+        return min(self.own_priority, self.ceiling)
+
+    @property
+    def own_priority(self) -> int:
+        """The priority less the penalties; the owner of the addresses keeps its own."""
         if self.config.priority == OWNER:
             return OWNER
         return max(1, self.config.priority - sum(self.penalties.values()))
@@ -74,7 +84,9 @@ class VirtualRouter:
     @property
     def next_timer(self) -> Seconds | None:
         """When `tick` is due (monotonic), None while it waits for nothing."""
-        resume_at = self._listens_since + self.config.interval if self.resuming else None
+        resume_at = None
+        if self.resuming and self._adopted and self.source is not None:
+            resume_at = self._listens_since + self.config.interval
         moments = (machine.next_timer(self.state), self._tenure.next_timer, resume_at)
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -98,7 +110,7 @@ class VirtualRouter:
         effects: list[FailoverEffect] = []
         if said.priority != RESIGNED:
             self._covers_addresses = said.covers_addresses
-            self._master = None if self.is_master else said.source
+            effects += self._know_master(said)
             self._tenure.relieve(now.monotonic)
             if self.resuming:
                 self.resuming = False
@@ -136,9 +148,10 @@ class VirtualRouter:
 
         `serving` tells that this director can serve, `adopted` that it does as far as an earlier run did.
         """
+        self._adopted = adopted
         fault = next(iter(self.faults.values()), "")
         if fault:
-            return [] if isinstance(self.state, Fault) else self._fail(fault, now)
+            return self._bear(fault, now)
         if isinstance(self.state, Backup | Master):
             return []
         if self.resuming and adopted and self._nobody_took_over(now):
@@ -149,6 +162,31 @@ class VirtualRouter:
         if isinstance(self.state, Fault):
             return self._take(machine.resign(self.state, Initialize()), WAITING, now)
         return []
+
+    def speak_from(self, source: Address | None, now: Instant) -> None:
+        """Set where advertisements come from; without, nothing is heard either."""
+        if self.source is None and source is not None:
+            self._listens_since = now.monotonic
+        self.source = source
+
+    def limit(self, ceiling: int, now: Instant) -> None:
+        """Set how high the priority may be."""
+        was = self._router() if self.source is not None else None
+        self.ceiling = ceiling
+        if was is not None:
+            self.state = machine.revise(was, self._router(), self.state, now.monotonic)
+
+    def follows(self, now: Instant) -> bool:
+        """Tell whether it hears a master that it is not to relieve."""
+        return machine.follows(self.state, now.monotonic)
+
+    def takes_over(self, now: Instant) -> bool:
+        """Tell whether `tick` makes it master."""
+        return machine.takes_over(self.state, now.monotonic)
+
+    def wait(self, now: Instant) -> list[FailoverEffect]:
+        """Do not take over yet, but wait for as long again."""
+        return self._take(machine.wait(self._router(), now.monotonic), self.reason, now)
 
     def take_over(self, reason: str, now: Instant) -> list[FailoverEffect]:
         """Become master with the others of the group."""
@@ -222,6 +260,12 @@ class VirtualRouter:
             failing=dict(self._failing),
         )
 
+    def _bear(self, fault: str, now: Instant) -> list[FailoverEffect]:
+        """Be in fault, or tell that it is another one by now."""
+        if not isinstance(self.state, Fault):
+            return self._fail(fault, now)
+        return [] if fault == self.reason else self._tell(self.state, fault, now)[:1]
+
     def _fail(self, fault: str, now: Instant) -> list[FailoverEffect]:
         dropped: list[FailoverEffect] = [KeepAddresses()] if self.resuming else []
         self.resuming = False
@@ -231,6 +275,14 @@ class VirtualRouter:
     def _nobody_took_over(self, now: Instant) -> bool:
         listened = now.monotonic >= self._listens_since + self.config.interval
         return listened or now.monotonic < self.fresh_until
+
+    def _know_master(self, said: Advertisement) -> list[FailoverEffect]:
+        """Note who is master; a backup tells it where it is another one than before."""
+        before, self._master = self._master, None if self.is_master else said.source
+        if not isinstance(self.state, Backup) or self._master == before:
+            return []
+        told = VrrpMaster(instance=self.config.name, master=self._master_text(), priority=said.priority)
+        return [Report(told)]
 
     def _contest(self, said: Advertisement, now: Instant) -> list[FailoverEffect]:
         """Tell of a second master, and the neighbours who has the VIPs."""
@@ -309,8 +361,9 @@ class VirtualRouter:
             interval=config.interval,
             source=self.source,
             version=config.version,
-            preempt=config.preempt,
+            preempt=config.preempt and not self.impaired,
             preempt_delay=config.preempt_delay,
+            breaks_ties=self.breaks_ties,
         )
 
     @property

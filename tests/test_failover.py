@@ -7,10 +7,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lan import VIP, Lan, Node, instance
 
-from lvsd.config.model import DirectorAddress, TrackedInterface, TrackedService
-from lvsd.events import AddressContested, VrrpContested, VrrpDiffers, VrrpRejected, VrrpTracked, VrrpWaiting
+from lvsd.config.model import (
+    Command,
+    DirectorAddress,
+    TrackedCommand,
+    TrackedInterface,
+    TrackedService,
+    VrrpInstance,
+)
+from lvsd.events import (
+    AddressContested,
+    VrrpChanged,
+    VrrpContested,
+    VrrpDiffers,
+    VrrpMaster,
+    VrrpRejected,
+    VrrpTracked,
+    VrrpWaiting,
+)
 from lvsd.failover import Link, Packet
 from lvsd.model import Address
+from lvsd.vrrp.admission import MOST_TROUBLES, Limiter
 from lvsd.vrrp.packet import GROUP_V4, Advertisement, encode
 
 PEER = Address.parse("192.0.2.9")
@@ -306,7 +323,7 @@ def test_a_director_that_was_killed_goes_on_where_nobody_took_over(lan: Lan, pai
     lan.nodes["vs1"] = again
     lan.do(again, lambda now: again.failover.link("eth0", Link((again.source,)), now))
     lan.do(again, lambda now: again.failover.configure(again.instances, now))
-    again.failover.resume([VIP], {"vip": lan.now - 1}, instant(lan))
+    lan.do(again, lambda _: again.failover.resume([VIP], {"vip": lan.now + 2}))
     assert list(again.failover.addresses) == [VIP]
     lan.do(again, lambda now: again.failover.serve(now, adopted=True, serving=False))
     assert again.changes() == ["master"]
@@ -316,7 +333,7 @@ def test_a_director_that_was_killed_goes_on_where_nobody_took_over(lan: Lan, pai
 
 def test_a_director_that_was_killed_drops_the_vip_where_somebody_took_over(lan: Lan) -> None:
     node = lan.add("vs1", instance(priority=150), serving=False)
-    node.failover.resume([VIP], {"vip": lan.now - 100}, instant(lan))
+    lan.do(node, lambda _: node.failover.resume([VIP], {"vip": lan.now - 97}))
     node.holds = {VIP.address}
     lan.run(0.5)
     lan.inject(node, said(100))
@@ -326,16 +343,10 @@ def test_a_director_that_was_killed_drops_the_vip_where_somebody_took_over(lan: 
 
 def test_a_neighbour_that_has_the_vip_ends_what_an_earlier_run_left(lan: Lan) -> None:
     node = lan.add("vs1", instance(priority=150), serving=False)
-    node.failover.resume([VIP], {"vip": lan.now - 100}, instant(lan))
+    lan.do(node, lambda _: node.failover.resume([VIP], {"vip": lan.now - 97}))
     node.holds = {VIP.address}
     lan.do(node, lambda now: node.failover.claimed("eth0", VIP.address, "02:00:00:00:00:09", now))
     assert lan.owners() == []
-
-
-def instant(lan: Lan):  # noqa: ANN201
-    from lvsd.model import Instant  # noqa: PLC0415
-
-    return Instant(lan.now, 1_700_000_000.0 + lan.now)
 
 
 def test_another_host_that_answers_for_the_vip_is_told_once_a_minute(
@@ -431,6 +442,162 @@ def test_an_instance_of_another_id_is_nobodys_business(lan: Lan, pair: tuple[Nod
     for _ in range(100):
         lan.inject(pair[0], said(255, vrid=99))
     assert len(pair[0].events) == told
+
+
+def members(*priorities: int, track: tuple[TrackedService, ...] = ()) -> list[VrrpInstance]:
+    """Return instances of one sync group, the first of which may track something."""
+    return [
+        instance(
+            f"m{n}",
+            vrid=60 + n,
+            priority=priority,
+            sync_group="g",
+            addresses=(replace(VIP, address=Address.parse(f"192.0.2.{110 + n}")),),
+            track=track if n == 0 else (),
+        )
+        for n, priority in enumerate(priorities)
+    ]
+
+
+def moves(node: Node) -> int:
+    return sum(isinstance(event, VrrpChanged) for _, event in node.events)
+
+
+def test_a_sync_group_has_one_priority_and_comes_to_rest(lan: Lan) -> None:
+    track = (TrackedService("www", 60),)
+    vs1, vs2 = lan.add("vs1", *members(150, 150, track=track)), lan.add("vs2", *members(100, 100))
+    lan.run(10)
+    lan.do(vs1, lambda now: vs1.failover.find("service www", False, "lost", now))  # noqa: FBT003
+    lan.run(10)
+    before = moves(vs1), moves(vs2)
+    assert lan.masters("m0") == lan.masters("m1") == ["vs2"]
+    lan.run(120)
+    assert (moves(vs1), moves(vs2)) == before
+
+
+@pytest.mark.parametrize(
+    "priorities", [((100, 100), (100, 100)), ((255, 150), (200, 200)), ((150, 50), (100, 100))]
+)
+def test_sync_groups_of_whatever_priorities_come_to_rest(
+    lan: Lan, priorities: tuple[tuple[int, int], tuple[int, int]]
+) -> None:
+    nodes = [lan.add(f"vs{n}", *members(*mine)) for n, mine in enumerate(priorities, 1)]
+    lan.run(20)
+    before = [moves(node) for node in nodes]
+    lan.run(120)
+    assert [moves(node) for node in nodes] == before
+    assert lan.masters("m0") == lan.masters("m1")
+    assert len(lan.masters("m0")) == 1
+
+
+def test_a_member_that_only_one_director_has_moves_nothing(lan: Lan) -> None:
+    vs1, vs2 = lan.add("vs1", *members(150, 150)), lan.add("vs2", *members(100, 100))
+    lan.run(10)
+    lan.do(vs2, lambda now: vs2.failover.configure(members(100, 100, 100), now))
+    before = moves(vs1)
+    lan.run(60)
+    assert moves(vs1) == before
+    assert lan.masters("m0") == lan.masters("m1") == ["vs1"]
+
+
+def test_an_owner_has_the_vip_as_master_only(lan: Lan) -> None:
+    lan.add("vs2", instance(priority=100))
+    lan.run(10)
+    vs1 = lan.add("vs1", instance(priority=255), serving=False)
+    lan.run(10)
+    assert lan.owners() == ["vs2"]
+    lan.serve(vs1)
+    lan.run(5)
+    assert lan.owners() == ["vs1"]
+    lan.do(vs1, vs1.failover.stop)
+    lan.run(5)
+    assert lan.owners() == ["vs2"]
+
+
+def test_who_serves_in_part_relieves_nobody_but_takes_over_from_the_dead(
+    lan: Lan, pair: tuple[Node, Node]
+) -> None:
+    vs1, vs2 = pair
+    vs1.dead, vs1.holds = True, set()
+    lan.run(10)
+    back = lan.add("vs1 again", instance(priority=150), serving=False)
+    lan.do(back, lambda now: back.failover.serve(now, adopted=True, serving=True, impaired=True))
+    lan.run(20)
+    assert lan.masters() == ["vs2"]
+    vs2.dead = True
+    lan.run(5)
+    assert lan.masters() == ["vs1 again"]
+
+
+def test_nothing_is_resumed_in_fault(lan: Lan) -> None:
+    node = lan.add("vs1", instance(), serving=False)
+    lan.do(node, lambda now: node.failover.link("eth0", Link(fault="eth0 is down"), now))
+    lan.do(node, lambda _: node.failover.resume([VIP], {"vip": lan.now + 2}))
+    assert lan.owners() == []
+    assert node.failover.next_timer is None
+    lan.do(node, lambda now: node.failover.serve(now, adopted=True, serving=False))
+    lan.do(node, lambda now: node.failover.link("eth0", Link((node.source,)), now))
+    lan.run(10)
+    assert lan.masters() == []
+
+
+def test_before_the_table_is_adopted_nothing_waits_for_a_timer(lan: Lan) -> None:
+    node = lan.add("vs1", instance(), serving=False)
+    lan.do(node, lambda _: node.failover.resume([VIP], {"vip": lan.now - 50}))
+    assert node.failover.next_timer is None
+
+
+def test_a_tracked_command_is_waited_for_also_when_a_reload_brings_it(lan: Lan) -> None:
+    command = TrackedCommand("c", Command(("/bin/true",)), 2.0, 2.0, 1, 1)
+    node = lan.add("vs1", instance(track=(command,)))
+    lan.run(20)
+    assert lan.masters() == []
+    lan.do(node, lambda now: node.failover.find("command c", True, "", now))  # noqa: FBT003
+    lan.run(5)
+    assert lan.masters() == ["vs1"]
+    lan.do(node, lambda now: node.failover.find("command c", False, "status 1", now))  # noqa: FBT003
+    assert node.changes()[-1] == "fault"
+    lan.do(node, lambda now: node.failover.configure([instance()], now))
+    lan.run(5)
+    lan.do(node, lambda now: node.failover.configure([instance(track=(command,))], now))
+    lan.run(1)
+    assert lan.masters() == ["vs1"]
+
+
+def test_a_backup_tells_who_is_master(lan: Lan, pair: tuple[Node, Node]) -> None:
+    vs1, vs2 = pair
+    (told,) = vs2.of(VrrpMaster)
+    assert (told.master, told.priority) == (str(vs1.source), 150)
+    lan.run(30)
+    assert len(vs2.of(VrrpMaster)) == 1
+
+
+def test_a_question_that_comes_too_late_is_no_resignation(lan: Lan, pair: tuple[Node, Node]) -> None:
+    vs1, vs2 = pair
+    lan.do(vs1, lambda now: vs1.failover.find("nothing", True, "", now))  # noqa: FBT003
+    asked = replace(said(0), destination=vs2.source)
+    lan.inject(vs2, asked)
+    lan.run(0.8)
+    assert lan.masters() == ["vs1"]
+    assert vs2.changes() == ["backup"]
+
+
+def test_an_instance_that_is_no_longer_configured_keeps_the_vip_until_another_has_it(
+    lan: Lan, pair: tuple[Node, Node]
+) -> None:
+    vs1, _ = pair
+    nobody: list[float] = []
+    lan.do(vs1, lambda now: vs1.failover.configure([], now))
+    lan.run(5, watch=lambda: None if lan.owners() else nobody.append(lan.now))
+    assert lan.owners() == ["vs2"]
+    assert not nobody
+
+
+def test_troubles_made_up_by_thousands_fill_neither_log_nor_memory() -> None:
+    limiter = Limiter()
+    told = sum(bool(limiter.admits(("source", n), 0.001 * n)) for n in range(20_000))
+    assert told <= MOST_TROUBLES
+    assert limiter.admits(("source", 1), 200.0) == 1
 
 
 CALAMITIES = ["kill", "cut", "heal", "deaf", "stop", "pause", "fault", "mend", "lossy", "calm"]

@@ -16,6 +16,7 @@ from lvsd.errors import KernelError
 from lvsd.model import Address
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
     from lvsd.config.model import DirectorAddress
@@ -77,48 +78,51 @@ class Addresses:
 
     def all(self) -> list[FoundAddress]:
         """Return all addresses, in the kernel's order."""
-        names = dict(socket.if_nameindex())
-        found = (
-            _parse(body, names) for body in self._kernel.dump(_RTM_GETADDR, _IFADDRMSG.pack(0, 0, 0, 0, 0))
-        )
+        names: dict[int, str] = {}
+        told = self._kernel.dump(_RTM_GETADDR, _IFADDRMSG.pack(0, 0, 0, 0, 0))
+        found = (self._parse(body, names) for body in told)
         return [each for each in found if each is not None]
 
     def find(self, address: DirectorAddress) -> FoundAddress | None:
         """Return the address as it is on its interface now, or None."""
-        _index(address.interface)
+        self._index(address.interface)
         return self._find(address)
 
-    def add(self, address: DirectorAddress) -> FoundAddress | None:
+    def add(
+        self, address: DirectorAddress, there: Iterable[FoundAddress] | None = None
+    ) -> FoundAddress | None:
         """Put the address on its interface; return None then, or what was there and is adopted as it is.
 
         An IPv6 address serves at once, without duplicate address detection, and is never the source of
         what the director sends by itself: a probe's answer would stay on a real server that has it too.
-        It brings no route where another address of the interface has brought one.
+        It brings no route where another address of the interface has brought one. `there` spares the kernel
+        to tell all addresses again: those of the interface, if they are known.
         """
-        index = _index(address.interface)
-        if (found := self._find(address)) is not None:
-            return found
-        covered = self.covers(address)
+        index = self._index(address.interface)
+        covered = self.covers(address, there)
         try:
             self._kernel.do(
                 _RTM_NEWADDR, _request(address, index, covered=covered), NLM_F_CREATE | NLM_F_EXCL
             )
         except OSError as error:
+            if error.errno == errno.EEXIST:
+                return self._find(address)
             _refused("add", address, error)
         return None
 
-    def covers(self, address: DirectorAddress) -> bool:
+    def covers(self, address: DirectorAddress, there: Iterable[FoundAddress] | None = None) -> bool:
         """Tell whether another address of its interface has brought the route to the network it lies in."""
         return any(
             Network.of(found.address, found.prefix).holds(address.address)
-            for found in self.all()
+            for found in (self.all() if there is None else there)
             if found.interface == address.interface and found.address != address.address
         )
 
-    def remove(self, address: DirectorAddress) -> bool:
-        """Take the address off its interface; return False where it was not on it."""
-        index = _index(address.interface)
-        if (found := self._find(address)) is None:
+    def remove(self, address: DirectorAddress, found: FoundAddress | None = None) -> bool:
+        """Take the address off its interface; return False if it is not there. It may be `found` already."""
+        index = self._index(address.interface)
+        found = found or self._find(address)
+        if found is None:
             return False
         body = _IFADDRMSG.pack(_family(address.address), found.prefix, 0, 0, index)
         try:
@@ -133,13 +137,24 @@ class Addresses:
         where = address.address, address.interface
         return next((found for found in self.all() if (found.address, found.interface) == where), None)
 
+    def _parse(self, body: bytes, names: dict[int, str]) -> FoundAddress | None:
+        _, prefix, flags, _, index = _IFADDRMSG.unpack_from(body)
+        told = dict(attributes(body, _IFADDRMSG.size))
+        # An IPv4 address comes as LOCAL, with the other end of a point-to-point link as ADDRESS.
+        address = told.get(_IFA_LOCAL, told.get(_IFA_ADDRESS))
+        if index not in names:
+            names[index] = self._kernel.interface_name(index)
+        if address is None or not names[index]:
+            return None
+        label = told.get(_IFA_LABEL, b"").rstrip(b"\0").decode(errors="replace")
+        return FoundAddress(Address(address), prefix, names[index], label, bool(flags & _IFA_F_TENTATIVE))
 
-def _index(interface: str) -> int:
-    try:
-        return socket.if_nametoindex(interface)
-    except OSError:
-        message = f"there is no interface {interface}"
-        raise KernelError(message) from None
+    def _index(self, interface: str) -> int:
+        index = self._kernel.interface_index(interface)
+        if not index:
+            message = f"there is no interface {interface}"
+            raise KernelError(message)
+        return index
 
 
 def _request(address: DirectorAddress, index: int, *, covered: bool) -> bytes:
@@ -155,17 +170,6 @@ def _request(address: DirectorAddress, index: int, *, covered: bool) -> bytes:
         body += attribute(_IFA_LABEL, address.label.encode() + b"\0")
     body += attribute(_IFA_FLAGS, _FLAGS.pack(flags))
     return _IFADDRMSG.pack(_family(it), address.prefix, 0, _SCOPES[address.scope], index) + body
-
-
-def _parse(body: bytes, names: dict[int, str]) -> FoundAddress | None:
-    _, prefix, flags, _, index = _IFADDRMSG.unpack_from(body)
-    told = dict(attributes(body, _IFADDRMSG.size))
-    # An IPv4 address comes as LOCAL, with the other end of a point-to-point link as ADDRESS.
-    address = told.get(_IFA_LOCAL, told.get(_IFA_ADDRESS))
-    if address is None or index not in names:
-        return None
-    label = told.get(_IFA_LABEL, b"").rstrip(b"\0").decode(errors="replace")
-    return FoundAddress(Address(address), prefix, names[index], label, bool(flags & _IFA_F_TENTATIVE))
 
 
 def _family(address: Address) -> int:

@@ -12,13 +12,15 @@ import os
 import socket
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lvsd.edge import runtime
 from lvsd.edge.vrrp_raw import open_socket, send
-from lvsd.errors import KernelError
+from lvsd.errors import KernelError, PacketError
 from lvsd.model import Address
 from lvsd.vrrp.machine import DOWN_AFTER
+from lvsd.vrrp.packet import RESIGNED, decode, encode
 from lvsd.vrrp.virtual_mac import parse_name
 
 if TYPE_CHECKING:
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 
     from lvsd.model import Seconds
 
+
+REPEATED_FOR: Seconds = 10.0
+"""For so long what a run said last is said again, however often those after it die."""
+
+_TEXTS = frozenset({"interface", "source", "peers", "payload", "vips"})
 
 MOST_ASKED = 3
 """So many VIPs of an instance are asked for: they go from director to director together."""
@@ -57,6 +64,7 @@ class Advertised:
         """Write down that this was sent now; on a tmpfs, as /run is, it waits for nothing."""
         told = {
             "at": time.monotonic(),
+            "live": time.monotonic(),
             "interval": said.interval,
             "interface": said.interface,
             "source": str(said.source),
@@ -72,10 +80,10 @@ class Advertised:
         with suppress(OSError):
             os.ftruncate(self._descriptor(router), 0)
 
-    def advertised_at(self, router: str) -> Seconds:
-        """Return when it was advertised last (monotonic), long ago where that is not known."""
+    def fresh_until(self, router: str) -> Seconds:
+        """Return until when nobody can have taken over from an earlier run (monotonic)."""
         told = _read(self._folder / router)
-        return float(told["at"]) if told else float("-inf")
+        return _fresh_until(told) if told else 0.0
 
     def close(self) -> None:
         """Close the files."""
@@ -97,8 +105,7 @@ def repeat() -> None:
         for file in sorted(_folder().iterdir()):
             told = _read(file)
             now = time.monotonic()
-            # Of an earlier boot are moments that have not come yet.
-            if told and told["at"] <= now < told["at"] + DOWN_AFTER * told["interval"] and _send(told):
+            if told and now < _fresh_until(told) and _send(told):
                 descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
                 _write(descriptor, told | {"at": time.monotonic()})
                 os.close(descriptor)
@@ -109,16 +116,19 @@ def drop_lost() -> None:
     with suppress(OSError):
         for file in sorted(_folder().iterdir()):
             told = _read(file)
-            if told and not told["at"] <= time.monotonic() < told["at"] + DOWN_AFTER * told["interval"]:
+            if told and time.monotonic() >= _fresh_until(told):
                 _drop_lost(told)
                 os.truncate(file, 0)
 
 
-def forget_all() -> None:
-    """Note that this director is master of nothing any more."""
+def resign() -> None:
+    """Say that this director is master of nothing any more, for a run that could not."""
     with suppress(OSError):
         for file in _folder().iterdir():
+            told = _read(file)
             os.truncate(file, 0)
+            if told and told["at"] <= time.monotonic():
+                _send(told, priority=RESIGNED)
 
 
 def _drop_lost(told: dict[str, Any]) -> None:
@@ -144,14 +154,24 @@ def _folder() -> Path:
     return runtime.directory() / "advertised"
 
 
-def _send(told: dict[str, Any]) -> bool:
+def _fresh_until(told: dict[str, Any]) -> Seconds:
+    at: Seconds = told["at"]
+    if at > time.monotonic():  # of an earlier boot are moments that have not come yet
+        return 0.0
+    return float(min(at + DOWN_AFTER * told["interval"], told["live"] + REPEATED_FOR))
+
+
+def _send(told: dict[str, Any], priority: int | None = None) -> bool:
     source = Address.parse(told["source"])
     try:
         with open_socket(told["interface"], source.version) as opened:
             interface = socket.if_nametoindex(told["interface"])
-            for peer in told["peers"]:
-                send(opened, interface, bytes.fromhex(told["payload"]), source, Address.parse(peer))
-    except OSError:
+            for peer in map(Address.parse, told["peers"]):
+                payload = bytes.fromhex(told["payload"])
+                if priority is not None:
+                    payload = encode(replace(decode(payload, source, peer), priority=priority), peer)
+                send(opened, interface, payload, source, peer)
+    except (OSError, PacketError):
         return False
     return True
 
@@ -159,7 +179,8 @@ def _send(told: dict[str, Any]) -> bool:
 def _read(file: Path) -> dict[str, Any] | None:
     try:
         told: dict[str, Any] = json.loads(file.read_bytes())
-        return told if isinstance(told["at"], float) and isinstance(told["interval"], float) else None
+        numbers = all(isinstance(told[key], float) for key in ("at", "live", "interval"))
+        return told if numbers and told.keys() >= _TEXTS else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -159,6 +159,7 @@ class Daemon:
 
     def _keep_vips(self) -> None:
         """Have those VIPs in place, and no others, that this director holds now."""
+        self._vip_keeper.look_again()  # in case that it fails half-way
         self._want_addresses()
         self._vip_keeper.keep("vrrp")
 

@@ -13,7 +13,7 @@ from lvsd.edge.sync_daemons import SyncDaemons
 from lvsd.edge.tracker import Tracker
 from lvsd.edge.vrrp_keeper import VrrpKeeper
 from lvsd.errors import KernelError
-from lvsd.events import SyncChanged, SyncRefused
+from lvsd.events import SyncChanged, SyncRefused, VrrpWaiting
 from lvsd.failover import Failover, name_of
 from lvsd.ipvs.sync import SyncRole
 from lvsd.vrrp.virtual_mac import placed
@@ -123,18 +123,42 @@ class FailoverKeeper:
         self._vrrp.close()
 
     async def _serve(self) -> None:
-        """Wait until the first verdicts are in and the table is programmed, then let VIPs be taken."""
-        if self.failover.instances:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._director.longest_verdict + SERVES_WITHIN):
-                    while not self._can_serve():  # noqa: ASYNC110 - it is many things together
-                        await asyncio.sleep(SERVE_LOOKS_EVERY)
-            self.weigh(self._services())
-        self._vrrp.feed(lambda now: self.failover.serve(now, adopted=True, serving=True))
+        """Let VIPs be taken once the first verdicts are in and the table is programmed.
 
-    def _can_serve(self) -> bool:
+        Where something of that does not come in time, this director serves in part: it takes over from a
+        master that dies, but relieves none that lives.
+        """
+        if not await self._able_within(self._director.longest_verdict + SERVES_WITHIN):
+            missing = self._missing()
+            for instance in self.failover.instances:
+                self._report(VrrpWaiting(instance=instance.name, reason=f"it serves in part: {missing}"))
+            self._let_serve(impaired=True)
+            while not await self._able_within(RETRY_EVERY):
+                pass
+        self._let_serve(impaired=False)
+
+    async def _able_within(self, limit: Seconds) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                while self.failover.instances and self._missing():  # noqa: ASYNC110 - many things together
+                    await asyncio.sleep(SERVE_LOOKS_EVERY)
+                return True
+        return False
+
+    def _let_serve(self, *, impaired: bool) -> None:
+        self.weigh(self._services())
+        self._vrrp.feed(lambda now: self.failover.serve(now, adopted=True, serving=True, impaired=impaired))
+
+    def _missing(self) -> str:
+        """Return in words what keeps this director from serving, nothing where it does."""
         director = self._director
-        return not director.roster.unknown and director.ledger.idle and not self.failover.awaited
+        if director.roster.unknown:
+            return f"{director.roster.unknown} probes have given no verdict"
+        if director.ledger.retry_at is not None:
+            return "the kernel refuses a part of the table"
+        if not director.ledger.idle:
+            return "the table is not programmed yet"
+        return f"{', '.join(sorted(self.failover.awaited))} never ran" if self.failover.awaited else ""
 
     async def _listen_again(self) -> None:
         while True:

@@ -6,6 +6,7 @@ say so. Here a takeover is one step: the kernel works while it is being asked.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import struct
@@ -23,6 +24,9 @@ _ATTRIBUTE_KIND = 0x3FFF
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _ERROR = struct.Struct("=i")
+_NAME_SIZE: Final = 16
+_IFREQ = struct.Struct(f"={_NAME_SIZE}si20x")  # struct ifreq of linux/if.h
+_SIOCGIFNAME, _SIOCGIFINDEX = 0x8910, 0x8933  # linux/sockios.h
 _RECEIVE: Final = 1 << 17
 
 
@@ -39,6 +43,21 @@ class Rtnetlink:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+    def interface_name(self, index: int) -> str:
+        """Return an interface's name, empty where there is none, and take no descriptor for it."""
+        return self._interface(_SIOCGIFNAME, _IFREQ.pack(b"", index))[:_NAME_SIZE].rstrip(b"\0").decode()
+
+    def interface_index(self, name: str) -> int:
+        """Return an interface's number, 0 where there is none."""
+        told = self._interface(_SIOCGIFINDEX, _IFREQ.pack(name.encode()[: _NAME_SIZE - 1], 0))
+        return int(_IFREQ.unpack(told)[1]) if told else 0
+
+    def _interface(self, request: int, about: bytes) -> bytes:
+        try:
+            return fcntl.ioctl(self._socket, request, about)
+        except OSError:
+            return b""
 
     def do(self, kind: int, body: bytes, flags: int = 0) -> None:
         """Have one request carried out."""

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from lvsd.edge.interfaces import Network
@@ -55,18 +56,23 @@ class VipKeeper:
         """Compare what is wanted with what is there, and mend it."""
         self._leave_renamed()
         there = self._addresses.all()
-        present = {(found.address, found.interface) for found in there}
-        effects = self._vips.see(present, cause)
+        present = {(found.address, found.interface): found for found in there}
+        on_interface: dict[str, list[FoundAddress]] = {}
+        for found in there:
+            on_interface.setdefault(found.interface, []).append(found)
+        effects = self._vips.see(present.keys(), cause)
         self._carry_out([each for each in effects if not isinstance(each, AddAddress | RemoveAddress)])
         for effect in effects:
             if isinstance(effect, AddAddress):
-                networks = self._networks(effect.address, there)
-                error = _error_of(self._addresses.add, effect.address)
+                beside = on_interface.get(effect.address.interface, [])
+                networks = self._networks(effect.address, beside)
+                error = _error_of(partial(self._addresses.add, effect.address, beside))
                 self._carry_out(
                     [*self._vips.added(effect.address, error), *misplaced(effect.address, networks)]
                 )
             elif isinstance(effect, RemoveAddress):
-                self._remove(effect.address, cause)
+                it = effect.address
+                self._remove(it, cause, present.get((it.address, it.interface)))
         self._number_interfaces()
 
     def remove_all(self) -> None:
@@ -96,8 +102,8 @@ class VipKeeper:
             and (found.address, found.interface) not in self._vips.owned
         ]
 
-    def _remove(self, address: DirectorAddress, cause: str) -> None:
-        error = _error_of(self._addresses.remove, address)
+    def _remove(self, address: DirectorAddress, cause: str, found: FoundAddress | None = None) -> None:
+        error = _error_of(partial(self._addresses.remove, address, found))
         self._carry_out(self._vips.removed(address, error, cause))
 
 
@@ -135,10 +141,10 @@ def _name(number: int) -> str:
         return ""
 
 
-def _error_of(attempt: Callable[[DirectorAddress], object], address: DirectorAddress) -> str:
+def _error_of(attempt: Callable[[], object]) -> str:
     """Return why `attempt` failed, nothing where it did not."""
     try:
-        attempt(address)
+        attempt()
     except KernelError as error:
         return str(error)
     return ""

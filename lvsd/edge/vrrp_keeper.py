@@ -14,7 +14,7 @@ from lvsd.edge.interfaces import LinkState
 from lvsd.edge.neighbours import Announcer, NeighbourWatch
 from lvsd.edge.vrrp_socket import VrrpSocket
 from lvsd.effects import Announce, Inquire, KeepAddresses, Notify, Report, Send
-from lvsd.events import VrrpUnsent
+from lvsd.events import LibraryWarned, VrrpUnsent
 from lvsd.failover import Failover, Link
 from lvsd.model import Instant
 from lvsd.vrrp.packet import GROUP_V4, GROUP_V6, RESIGNED, encode
@@ -64,7 +64,7 @@ class VrrpKeeper:
         self._deaf: dict[tuple[str, int], str] = {}
         self._interfaces: set[str] = set()
         self._announcer: Announcer | None = None
-        self._unsent: dict[str, str] = {}
+        self._unsent: dict[tuple[str, Address | None], str] = {}
 
     def start(self, instances: Iterable[VrrpInstance], recorded: Iterable[DirectorAddress]) -> None:
         """Listen, with the VIPs that an earlier run has left in place and `recorded` for its own."""
@@ -74,8 +74,8 @@ class VrrpKeeper:
             _where(each): vip for instance in self.failover.instances for each, vip in _pairs(instance)
         }
         held = [origins.get(_where(each), each) for each in recorded if _where(each) in present]
-        last = {each.name: self._advertised.advertised_at(_file_of(each)) for each in self.failover.instances}
-        self.failover.resume(held, last, _now())
+        fresh = {each.name: self._advertised.fresh_until(_file_of(each)) for each in self.failover.instances}
+        self.feed(lambda _: self.failover.resume(held, fresh))
         for instance in self.failover.instances:
             self._inquire(instance)
 
@@ -104,25 +104,33 @@ class VrrpKeeper:
 
     def feed(self, step: Callable[[Instant], list[FailoverEffect]]) -> None:
         """Give failover something to decide, and carry out what it decides."""
-        for effect in step(_now()):
-            match effect:
-                case Report(event):
-                    self._report(event)
-                case Send():
-                    self._send(effect)
-                case KeepAddresses():
-                    self._keep()
-                case Announce(instance):
-                    self.announce(instance)
-                case Inquire(instance):
-                    self._inquire(instance)
-                case Notify(instance, state):
-                    if state != MASTER:
-                        self._advertised.forget(_file_of(instance))
-                    self._notify(instance, state)
-                case _:
-                    assert_never(effect)
-        self._arm()
+        try:
+            for effect in step(_now()):
+                try:
+                    self._carry_out(effect)
+                except OSError as error:  # short of descriptors, most likely; the rest is carried out
+                    self._report(LibraryWarned(logger="lvsd.edge.vrrp_keeper", message=f"{effect}: {error}"))
+        finally:
+            self._arm()
+
+    def _carry_out(self, effect: FailoverEffect) -> None:
+        match effect:
+            case Report(event):
+                self._report(event)
+            case Send():
+                self._send(effect)
+            case KeepAddresses():
+                self._keep()
+            case Announce(instance):
+                self.announce(instance)
+            case Inquire(instance):
+                self._inquire(instance)
+            case Notify(instance, state):
+                if state != MASTER:
+                    self._advertised.forget(_file_of(instance))
+                self._notify(instance, state)
+            case _:
+                assert_never(effect)
 
     def announce(self, instance: VrrpInstance) -> None:
         """Tell the neighbours of the VIPs of an instance that are in place."""
@@ -240,6 +248,7 @@ class VrrpKeeper:
             return
         group = GROUP_V4 if instance.family == 4 else GROUP_V6  # noqa: PLR2004
         peers = (effect.to,) if effect.to is not None else instance.peers or (group,)
+        sent = False
         for peer in peers:
             payload = encode(said, peer)
             # Peers would learn that the source address is at the virtual MAC, were it used to find them.
@@ -247,19 +256,21 @@ class VrrpKeeper:
             try:
                 (voice or opened).send(payload, said.source, peer)
             except OSError as error:
-                self._tell_unsent(instance, error)
+                self._tell_unsent(instance, error, peer)
             else:
-                self._unsent.pop(instance.name, None)
-        if said.priority != RESIGNED:
+                self._unsent.pop((instance.name, peer), None)
+                sent = True
+        if sent and said.priority != RESIGNED:
             vips = [(vip.address, vip.prefix, vip.interface) for vip in placed(instance)]
             last = Said(instance.interface, said.source, peers, payload, said.interval, vips)
             self._advertised.note(_file_of(instance), last)
 
-    def _tell_unsent(self, instance: VrrpInstance, error: OSError) -> None:
+    def _tell_unsent(self, instance: VrrpInstance, error: OSError, peer: Address | None = None) -> None:
         reason = error.strerror or str(error)
-        if self._unsent.get(instance.name) != reason:
-            self._unsent[instance.name] = reason
-            self._report(VrrpUnsent(instance=instance.name, reason=reason))
+        if self._unsent.get((instance.name, peer)) != reason:
+            self._unsent[instance.name, peer] = reason
+            to = f"{peer}: " if instance.peers and peer is not None else ""
+            self._report(VrrpUnsent(instance=instance.name, reason=f"{to}{reason}"))
 
 
 def _vips_of(instance: VrrpInstance) -> tuple[DirectorAddress, ...]:
@@ -281,7 +292,7 @@ def _file_of(instance: VrrpInstance) -> str:
 
 def _interfaces_of(instance: VrrpInstance) -> set[str]:
     tracked = (each.name for each in instance.track if isinstance(each, TrackedInterface))
-    return {instance.interface, *tracked}
+    return {instance.interface, *tracked, *(vip.interface for vip in placed(instance))}
 
 
 def _now() -> Instant:

@@ -29,7 +29,7 @@ def withdraw() -> Iterator[str]:
         remembered = state_file.read(file)
         if remembered.trouble:
             yield f"{file} is {remembered.trouble}: which VIPs are lvsd's is not known"
-        advertised.forget_all()
+        advertised.resign()
         with Addresses() as addresses:
             there = {name for _, name in socket.if_nameindex()}
             made = {each.interface for each in remembered.shared if parse_name(each.interface)}

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from lvsd.vrrp.packet import Advertisement
 
 TELL_EVERY: Seconds = 60.0
+MOST_TROUBLES = 1000
+"""More that last at one time are not told: whoever makes up that many is not to fill the log."""
 
 
 MALFORMED = "malformed"
@@ -99,10 +101,14 @@ class Limiter:
         if told_at is not None and now < told_at + TELL_EVERY:
             self._untold[trouble] = count
             return 0
-        if len(self._told_at) >= _MOST_TROUBLES:  # who makes up that many is not remembered one by one
-            self._told_at.clear()
+        if told_at is None and not self._has_room(now):
+            return 0
         self._told_at[trouble] = now
         return count
 
-
-_MOST_TROUBLES = 1000
+    def _has_room(self, now: Seconds) -> bool:
+        """Forget what was told long ago; tell whether another trouble can be remembered."""
+        if len(self._told_at) >= MOST_TROUBLES:
+            self._told_at = {what: at for what, at in self._told_at.items() if now < at + TELL_EVERY}
+            self._untold = {what: count for what, count in self._untold.items() if what in self._told_at}
+        return len(self._told_at) < MOST_TROUBLES

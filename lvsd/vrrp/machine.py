@@ -31,7 +31,10 @@ VERSION_2_SKEW: Seconds = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """Our side of the election: the priority as it is now, and the address that advertisements come from."""
+    """Our side of the election: the priority as it is now, and the address that advertisements come from.
+
+    Without `breaks_ties` a master bears with another of the same priority, whatever its address.
+    """
 
     priority: int
     interval: Seconds
@@ -39,6 +42,7 @@ class Router:
     version: int = 3
     preempt: bool = True
     preempt_delay: Seconds = 0.0
+    breaks_ties: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +202,21 @@ def step_down(router: Router, state: State, now: Seconds) -> Step:
     return resign(state, _backup(router, router.interval, None, now))
 
 
+def follows(state: State, now: Seconds) -> bool:
+    """Tell whether a backup hears a master that it is not to relieve."""
+    return isinstance(state, Backup) and state.master is not None and now < state.master_down_at
+
+
+def takes_over(state: State, now: Seconds) -> bool:
+    """Tell whether `fire` makes a backup master now."""
+    return isinstance(state, Backup) and now >= state.master_down_at
+
+
+def wait(router: Router, now: Seconds) -> Step:
+    """Wait for another master-down interval, as a backup that must not take over alone."""
+    return Step(_backup(router, router.interval, None, now))
+
+
 def revise(before: Router, after: Router, state: State, now: Seconds) -> State:
     """Return the state under other settings: the timers keep what has passed of them."""
     match state:
@@ -217,6 +236,8 @@ def revise(before: Router, after: Router, state: State, now: Seconds) -> State:
 
 def outranks(router: Router, heard: Advertisement) -> bool:
     """Tell whether who was heard is to be master rather than this router: by priority, then by address."""
+    if heard.priority == router.priority and not router.breaks_ties:
+        return False
     return _rank(heard.priority, heard.source) > _rank(router.priority, router.source)
 
 

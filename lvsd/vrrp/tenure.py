@@ -12,8 +12,7 @@ LINGER: Final[Seconds] = 0.05
 """So long the VIPs stay when another master was heard: what is on its way to this director still arrives."""
 
 MARGIN: Final[Seconds] = 0.2
-LONGEST_STAY: Final[Seconds] = 9.0
-"""A master that resigns keeps the VIPs for one skew of the slowest backup and a margin, but no longer."""
+"""A master that resigns keeps the VIPs for one skew of the slowest backup, and this."""
 
 BURST: Final = (0.05, 0.15, 0.5, 1.0, 5.0, 5.5, 6.0)
 """Seconds after a takeover at which the neighbours are told once more: frames get lost."""
@@ -99,4 +98,4 @@ class Tenure:
 
 def longest_stay(skew: Seconds) -> Seconds:
     """Return for how long a master that resigns keeps the VIPs, where a backup may wait for `skew`."""
-    return min(skew + MARGIN, LONGEST_STAY)
+    return skew + MARGIN
