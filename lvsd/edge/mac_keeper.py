@@ -69,7 +69,9 @@ class MacKeeper:
 
     def want(self, holding: Iterable[VrrpInstance]) -> None:
         """Take in which instances hold their VIPs."""
-        self._wanted = {_name_of(each): each for each in holding if each.virtual_mac}
+        wanted = {_name_of(each): each for each in holding if each.virtual_mac}
+        self._postponed -= wanted.keys() - self._wanted.keys()  # who has just become master waits for nothing
+        self._wanted = wanted
         self._wake()
 
     def bears(self, vip: DirectorAddress) -> bool:
@@ -179,6 +181,8 @@ class MacKeeper:
         if (wanted := self._wanted.get(name)) is None:
             self._report(LibraryWarned(logger="lvsd.edge.virtual_mac", message=reason))
             return
+        if not _is_up(wanted.interface):
+            return  # which keeps the instance out, and is told as its fault
         for vip in placed(wanted):
             if vip.interface == name:
                 self._report(AddressRefused(address=str(vip), interface=name, reason=reason))

@@ -17,6 +17,8 @@ from lvsd.model import Address
 from lvsd.vrrp.virtual_mac import interface_name, placed
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from lvsd.events import Event
 
 INSTANCE = VrrpInstance(
@@ -78,11 +80,14 @@ class Host:
 
 
 @pytest.fixture
-async def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+async def host(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
     monkeypatch.setattr(mac_keeper, "VirtualMacs", FakeMacs)
     monkeypatch.setattr(mac_keeper, "RETRY_EVERY", 0.0)
+    monkeypatch.setattr(mac_keeper, "_is_up", lambda interface: interface != "eth9")
     FakeMacs.done, FakeMacs.refusal = [], ""
-    return Host()
+    told = Host()
+    yield told
+    await told.keeper.close()
 
 
 def done() -> list[str]:
@@ -138,6 +143,28 @@ async def test_a_refusal_is_told_once_and_tried_again(host: Host) -> None:
     async with asyncio.timeout(1.0):
         while not host.keeper.bears(VIP):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.001)
+
+
+async def test_who_is_master_again_does_not_wait_for_the_next_try(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mac_keeper, "RETRY_EVERY", 3600.0)
+    FakeMacs.refusal = "no right"
+    host.hold(INSTANCE)
+    await host.keeper.finish(1.0)
+    host.hold()
+    FakeMacs.refusal = ""
+    host.hold(INSTANCE)
+    await host.keeper.finish(1.0)
+    assert host.keeper.bears(VIP)
+
+
+async def test_a_refusal_for_want_of_the_parent_is_not_told_beside_its_fault(host: Host) -> None:
+    FakeMacs.refusal = "there is no interface eth9"
+    moved = tuple(replace(vip, interface="eth9") for vip in INSTANCE.addresses)
+    host.hold(replace(INSTANCE, interface="eth9", addresses=moved))
+    await host.keeper.finish(1.0)
+    assert host.told == []
 
 
 async def test_without_a_virtual_mac_nothing_is_made(host: Host) -> None:
