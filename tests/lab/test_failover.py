@@ -19,6 +19,7 @@ from lvsd.lab.holders import Holders
 from lvsd.lab.lab import Lab
 from lvsd.lab.network import Host, Network
 from lvsd.lab.vrrp_capture import VrrpCapture
+from lvsd.vrrp.packet import RESIGNED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -86,7 +87,8 @@ class Cluster:
         """
         source = self.lab.hosts[name].host.addresses[0].partition("/")[0]
         await until(lambda: self._is_heard(source, after))
-        taken_at, _ = self.capture.advertisements(source, begin=after)[0]
+        advertised = self.capture.advertisements(source, begin=after)
+        taken_at = next(at for at, said in advertised if said.priority != RESIGNED)
         await self.holders.become(name, *stays)
         settled_at = time.monotonic()
         await asyncio.sleep(4 * INTERVAL)
