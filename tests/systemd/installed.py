@@ -16,6 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from lvsd.lab import links
 from lvsd.lab.table import parse_table, weights
 
 if TYPE_CHECKING:
@@ -46,6 +47,28 @@ virtual_services:
     scheduler: rr
     check: {type: http, path: /, interval: 500ms, fast_interval: 100ms, timeout: 2s, rise: 2, fall: 2}
     real_servers: [192.168.0.3, 192.168.0.4]
+"""
+
+OWN_VIP = """\
+  addresses:
+    - {address: 192.168.0.101/24, interface: eth0, label: "eth0:101"}
+"""
+NOTIFY = Path("/usr/local/sbin/notify.sh")
+NOTIFIED = Path("/run/lvsd/notified")
+VRRP = f"""\
+vrrp:
+  vip:
+    interface: eth0
+    virtual_router_id: 51
+    priority: 150
+    advertisement_interval: 500ms
+    addresses: [{{address: 192.168.0.101/24, label: "eth0:101"}}]
+    notify: {NOTIFY}
+"""
+_NOTIFY = f"""\
+#!/bin/sh
+cat /proc/self/status >>{NOTIFIED}
+echo "$*" >>{NOTIFIED}
 """
 
 _NGINX = """\
@@ -162,6 +185,22 @@ def _build_network() -> None:
     for name, address in (("rs1", RS1), ("rs2", RS2)):
         (web / f"{name}.conf").write_text(_NGINX.format(name=name, address=address))
     Path("/run/systemd/system/web@.service").write_text(_NGINX_UNIT)
+
+
+def make_notify_command() -> None:
+    """Write the command that VRRP notifies, and forget what was notified."""
+    NOTIFY.write_text(_NOTIFY)
+    NOTIFY.chmod(0o755)
+    NOTIFIED.unlink(missing_ok=True)
+
+
+def vips() -> list[tuple[str, str, str]]:
+    """Return where the VIP is: interface, prefix and label."""
+    return [
+        (each.interface, each.address, each.label)
+        for each in links.addresses()
+        if each.address.partition("/")[0] == VIP
+    ]
 
 
 def table() -> Weights:

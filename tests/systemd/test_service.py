@@ -19,12 +19,15 @@ from installed import (
     CONFIG,
     CONFIG_TEXT,
     LOG,
+    NOTIFIED,
+    OWN_VIP,
     ROOT,
     RS1,
     RS2,
     SHIPPED,
     STATE,
     VIP,
+    VRRP,
     WWW,
     Weights,
     events,
@@ -32,6 +35,7 @@ from installed import (
     journal,
     last_moment,
     main_pid,
+    make_notify_command,
     messages,
     page,
     run,
@@ -39,10 +43,11 @@ from installed import (
     status,
     table,
     until,
+    vips,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SECOND_SERVICE = """\
   other:
@@ -65,6 +70,9 @@ log: {{file: {LOG}}}
 WITH_MANY_ROWS = {**BOTH_UP, ("TCP", VIP, 8081): {(server, 8081): 1 for server in MANY}}
 ROTATIONS = 4
 REMOVE_ON_STOP = f"{CONFIG_TEXT}ipvs: {{on_stop: remove}}\n"
+SHARED = CONFIG_TEXT.replace(OWN_VIP, "") + VRRP
+VIPS = [("eth0", f"{VIP}/24", "eth0:101")]
+SHORT_STOP = Path("/run/systemd/system/lvsd.service.d/short.conf")
 START_WITHIN = 120.0
 """Seconds for a start in the lab, where the imports alone take three."""
 
@@ -306,6 +314,58 @@ def test_an_invalid_file_at_the_start_is_tried_again_but_not_in_a_rush() -> None
         until(lambda: show("SubState") == ["running"], START_WITHIN)
         assert _started_at() - failed_at > 3.0
     assert tables.different() == [BOTH_UP]
+
+
+@pytest.fixture
+def shared_since() -> Iterator[str]:
+    """The VIP is that of a VRRP instance, and lvsd is its master; return the moment before it was started."""
+    moment = last_moment()
+    make_notify_command()
+    CONFIG.write_text(SHARED)
+    run("systemctl", "restart", "lvsd")
+    until(lambda: events("vrrp.changed", moment, new="master"), START_WITHIN)
+    SHORT_STOP.parent.mkdir()
+    yield moment
+    SHORT_STOP.unlink(missing_ok=True)
+    run("systemctl", "daemon-reload")
+
+
+def test_a_master_of_vrrp_resumes_after_kill_9_and_leaves_no_vip_when_it_is_stopped_or_hangs(
+    shared_since: str,
+) -> None:
+    assert vips() == VIPS
+    until(lambda: NOTIFIED.exists() and "INSTANCE vip MASTER 150" in NOTIFIED.read_text())
+    rights = dict(re.findall(r"(Uid|Cap\w+|NoNewPrivs):\t(\w+)", NOTIFIED.read_text()))
+    assert rights.pop("Uid") == str(pwd.getpwnam("lvsd").pw_uid)
+    assert int(rights.pop("NoNewPrivs")) == 1
+    assert {int(rights[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")} == {0}
+    moment = last_moment()
+    with Repeated(vips) as found, Repeated(page, every=0.05) as pages:
+        killed_at = _kill(signal.SIGKILL)
+        until(lambda: _started_at() > killed_at, START_WITHIN)
+        resumed = until(lambda: events("vrrp.changed", moment, new="master"), START_WITHIN)
+        until(lambda: show("SubState") == ["running"], START_WITHIN)
+    assert found.different() == [VIPS]
+    assert set(pages.different()) == {"I am rs1\n", "I am rs2\n"}
+    assert [each["old"] for each in resumed] == ["initialize"]
+
+    run("systemctl", "stop", "lvsd")
+    assert show("ActiveState", "Result") == ["inactive", "success"]
+    assert vips() == []
+    assert NOTIFIED.read_text().splitlines()[-1] == "INSTANCE vip STOP 150"
+    assert not [each for each in journal("--priority=warning") if each["ts"] > shared_since]
+
+    # As one that hangs does not hear SIGTERM; a stopped one would: systemd sends SIGCONT as well.
+    SHORT_STOP.write_text("[Service]\nTimeoutStopSec=1s\nKillSignal=SIGURG\n")
+    moment = last_moment()
+    run("systemctl", "daemon-reload")
+    run("systemctl", "start", "lvsd")
+    until(lambda: events("vrrp.changed", moment, new="master"), START_WITHIN)
+    assert vips() == VIPS
+    run("systemctl", "stop", "lvsd")
+    assert show("ActiveState", "Result") == ["failed", "timeout"]
+    assert vips() == []
+    assert f"{VIP}/24 removed from eth0" in messages("lvsd")
 
 
 class Repeated:
