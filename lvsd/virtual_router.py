@@ -12,7 +12,7 @@ from lvsd.vrrp import machine
 from lvsd.vrrp.admission import Limiter
 from lvsd.vrrp.machine import Advertise, Ask, Backup, Claim, Fault, Initialize, Master, Release, Router
 from lvsd.vrrp.packet import OWNER, RESIGNED, Advertisement
-from lvsd.vrrp.tenure import LINGER, Tenure, longest_stay
+from lvsd.vrrp.tenure import LINGER, LINGER_VIRTUAL, Tenure, longest_stay
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -111,7 +111,7 @@ class VirtualRouter:
         if said.priority != RESIGNED:
             self._covers_addresses = said.covers_addresses
             effects += self._know_master(said)
-            self._tenure.relieve(now.monotonic)
+            self._tenure.relieve(now.monotonic, self._linger)
             if self.resuming:
                 self.resuming = False
                 effects.append(KeepAddresses())
@@ -310,7 +310,7 @@ class VirtualRouter:
                     effects.append(KeepAddresses())
                 case Release(to=to):
                     said = Advertise(RESIGNED) in step.effects
-                    stay = LINGER if to is not None else longest_stay(self._slowest_skew) if said else 0.0
+                    stay = self._linger if to is not None else self._longest_stay if said else 0.0
                     self._tenure.release(now.monotonic, stay)
                     effects += [] if stay else [KeepAddresses()]
                 case _:
@@ -367,9 +367,14 @@ class VirtualRouter:
         )
 
     @property
-    def _slowest_skew(self) -> Seconds:
-        """How long a backup of the lowest priority waits when this router has resigned."""
-        return machine.VERSION_2_SKEW if self.config.version == machine.VERSION_2 else self.config.interval
+    def _linger(self) -> Seconds:
+        return LINGER_VIRTUAL if self.config.virtual_mac else LINGER
+
+    @property
+    def _longest_stay(self) -> Seconds:
+        """How long the VIPs of a router that has resigned stay where nobody is heard to take them."""
+        version_2 = self.config.version == machine.VERSION_2
+        return longest_stay(machine.VERSION_2_SKEW if version_2 else self.config.interval)
 
     def _words_for(self, said: Advertisement) -> str:
         """Return why this director takes over when its timer runs out after that was heard."""

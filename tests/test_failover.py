@@ -124,6 +124,21 @@ def test_a_master_that_stops_keeps_the_vip_until_another_has_it(lan: Lan, pair: 
     assert vs2.notices[-1] == ("vip", "master")
 
 
+@pytest.mark.parametrize(("virtual_mac", "together"), [(False, 0.05), (True, 0.3)])
+def test_a_master_that_yields_holds_until_the_next_has_its_interface(
+    lan: Lan, *, virtual_mac: bool, together: float
+) -> None:
+    lan.add("vs2", replace(instance(), virtual_mac=virtual_mac))
+    lan.run(10)
+    lan.add("vs1", replace(instance(priority=150), virtual_mac=virtual_mac))
+    owners: list[tuple[float, list[str]]] = []
+    lan.run(10, watch=lambda: owners.append((lan.now, lan.owners())))
+    assert lan.owners() == ["vs1"]
+    began_at = next(at for at, names in owners if len(names) > 1)
+    ended_at = next(at for at, names in owners if names == ["vs1"])
+    assert ended_at - began_at == pytest.approx(together, abs=0.01)
+
+
 def test_a_director_alone_that_stops_leaves_no_vip_behind(lan: Lan) -> None:
     node = lan.add("vs1", instance())
     lan.run(10)

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 LINGER: Final[Seconds] = 0.05
 """So long the VIPs stay when another master was heard: what is on its way to this director still arrives."""
 
+LINGER_VIRTUAL: Final[Seconds] = 0.3
+"""The same with a virtual MAC: the other master has yet to make the interface that it is on."""
+
 MARGIN: Final[Seconds] = 0.2
 """A master that resigns keeps the VIPs for one skew of the slowest backup, and this."""
 
@@ -86,10 +89,10 @@ class Tenure:
         self._claimed_at, self._inquire_at, self._announce_at = None, None, []
         self._leave_at = now + stay if stay else None
 
-    def relieve(self, now: Seconds) -> None:
-        """Take in that another has the VIPs, or is about to."""
+    def relieve(self, now: Seconds, stay: Seconds = LINGER) -> None:
+        """Take in that another has the VIPs, or is about to; they stay for `stay` seconds more at most."""
         if self._leave_at is not None:
-            self._leave_at = min(self._leave_at, now + LINGER)
+            self._leave_at = min(self._leave_at, now + stay)
 
     def is_settled(self, now: Seconds) -> bool:
         """Tell whether the router has had the VIPs for so long that nobody else should claim them."""
