@@ -1,6 +1,6 @@
 """lvsd and keepalived 2.2.7 as each other's peer, either as master: election, stop, crash, cut, return.
 
-v3_checksum_as_v2 is younger than 2.2.7; tests/test_failover.py has a peer of that kind.
+v3_checksum_as_v2 is younger than 2.2.7; tests/test_directors.py has a peer of that kind.
 """
 
 from __future__ import annotations
