@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from lvsd.lab.machine import Machine
 
 INTERVAL = 0.3
-MARGIN = 0.8
-"""Seconds that the lab's one slow CPU may add to what the protocol takes."""
+MARGIN = 1.5
+"""Seconds that the lab's one slow CPU may add, and a client whose lost SYN is sent again after 1 s."""
 
 SERVICES = f"""\
 virtual_services:
