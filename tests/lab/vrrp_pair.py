@@ -96,7 +96,7 @@ class Pair:
     def changes(self, instance: str = "vip") -> list[list[str]]:
         """Return the states that an instance has gone to, on either director, in its latest run."""
         changed = (director.found("vrrp.changed", instance=instance) for director in self.directors)
-        return [[record["new"] for record in records] for records in changed]
+        return [[each["new"] for each in records if each["new"] != each["old"]] for records in changed]
 
     def told(self, event: str, **fields: object) -> list[Record]:
         """Return the events of one name of either director's latest run."""
