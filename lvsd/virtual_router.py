@@ -50,6 +50,8 @@ class VirtualRouter:
         self._adopted = False
         self._tenure = Tenure()
         self._master: Address | None = None
+        self._master_priority = 0
+        self._master_until: Seconds = 0.0
         self._why_silent = _NOBODY
         self._covers_addresses = True
         self._contested = Limiter()
@@ -110,11 +112,13 @@ class VirtualRouter:
         effects: list[FailoverEffect] = []
         if said.priority != RESIGNED:
             self._covers_addresses = said.covers_addresses
-            effects += self._know_master(said)
+            effects += self._know_master(said, now)
             self._tenure.relieve(now.monotonic, self._linger)
             if self.resuming:
                 self.resuming = False
                 effects.append(KeepAddresses())
+        elif said.source == self._master:
+            self._master_until = now.monotonic
         self._why_silent = self._words_for(said)
         before = self.state
         step = machine.hear(self._router(), before, said, now.monotonic)
@@ -276,9 +280,17 @@ class VirtualRouter:
         listened = now.monotonic >= self._listens_since + self.config.interval
         return listened or now.monotonic < self.fresh_until
 
-    def _know_master(self, said: Advertisement) -> list[FailoverEffect]:
-        """Note who is master; a backup tells it where it is another one than before."""
+    def _know_master(self, said: Advertisement, now: Instant) -> list[FailoverEffect]:
+        """Note who is master; a backup tells it where it is another one than before.
+
+        Whoever is weaker than one that was heard just now is not: it will give way.
+        """
+        lately = now.monotonic < self._master_until
+        if said.source != self._master and lately and said.priority < self._master_priority:
+            return []
         before, self._master = self._master, None if self.is_master else said.source
+        self._master_priority = said.priority
+        self._master_until = now.monotonic + machine.DOWN_AFTER * said.interval
         if not isinstance(self.state, Backup) or self._master == before:
             return []
         told = VrrpMaster(instance=self.config.name, master=self._master_text(), priority=said.priority)

@@ -587,6 +587,14 @@ def test_a_backup_tells_who_is_master(lan: Lan, pair: tuple[Node, Node]) -> None
     assert len(vs2.of(VrrpMaster)) == 1
 
 
+def test_a_stranger_that_shouts_louder_than_nobody_fills_no_log(lan: Lan, pair: tuple[Node, Node]) -> None:
+    _, vs2 = pair
+    for _ in range(100):
+        lan.inject(vs2, said(50))
+        lan.run(0.3)
+    assert len(vs2.of(VrrpMaster)) == 1
+
+
 def test_a_question_that_comes_too_late_is_no_resignation(lan: Lan, pair: tuple[Node, Node]) -> None:
     vs1, vs2 = pair
     lan.do(vs1, lambda now: vs1.failover.find("nothing", True, "", now))  # noqa: FBT003
