@@ -209,10 +209,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from lvsd.edge import advertised
 
     advertised.repeat()
-    advertised.drop_lost()
+    dropped = advertised.drop_lost()
     from lvsd.edge.run import run
 
-    run(arguments.config, begun)
+    run(arguments.config, begun, dropped)
     return 0
 
 

@@ -39,16 +39,24 @@ class Vips:
         return list({**self.owned, **self.held, **self._wanted}.values())
 
     def want(
-        self, addresses: Iterable[DirectorAddress], shared: Iterable[DirectorAddress] = ()
+        self,
+        addresses: Iterable[DirectorAddress],
+        shared: Iterable[DirectorAddress] = (),
+        *,
+        anew: bool = True,
     ) -> list[Effect]:
-        """Set which VIPs should be there, and which go from director to director."""
+        """Set which VIPs should be there, and which go from director to director.
+
+        Where they are wanted `anew`, as by a reload, what was refused is told again.
+        """
         wanted = {_where(address): address for address in addresses}
         passing = {_where(address): address for address in shared}
         known = self.owned.keys() | wanted.keys() | passing.keys()
         changed = wanted != self._wanted or known != self.owned.keys()
+        if anew:
+            self._refusals = {}
         self._wanted, self.shared = wanted, set(passing)
         self.owned |= passing | wanted
-        self._refusals = {}
         return [Remember()] if changed else []
 
     def see(self, present: Collection[Where], cause: str) -> list[Effect]:

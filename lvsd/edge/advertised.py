@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from lvsd.config.model import DirectorAddress
     from lvsd.model import Seconds
 
 
@@ -111,14 +112,19 @@ def repeat() -> None:
                 os.close(descriptor)
 
 
-def drop_lost() -> None:
-    """Take away the VIPs that an earlier run has left in place, and that another host has by now."""
+def drop_lost() -> list[DirectorAddress]:
+    """Take away the VIPs that an earlier run has left in place, and that another host has by now.
+
+    Return them, for the log that there is not yet.
+    """
+    dropped: list[DirectorAddress] = []
     with suppress(OSError):
         for file in sorted(_folder().iterdir()):
             told = _read(file)
             if told and time.monotonic() >= _fresh_until(told):
-                _drop_lost(told)
+                dropped += _drop_lost(told)
                 os.truncate(file, 0)
+    return dropped
 
 
 def resign() -> None:
@@ -131,17 +137,21 @@ def resign() -> None:
                 _send(told, priority=RESIGNED)
 
 
-def _drop_lost(told: dict[str, Any]) -> None:
+def _drop_lost(told: dict[str, Any]) -> list[DirectorAddress]:
     from lvsd.config.model import DirectorAddress  # noqa: PLC0415 - only a director that was away needs it
     from lvsd.edge.addresses import Addresses  # noqa: PLC0415
     from lvsd.edge.claimants import claimed_elsewhere  # noqa: PLC0415
 
     vips = [DirectorAddress(Address.parse(address), prefix, where) for address, prefix, where in told["vips"]]
-    if any(claimed_elsewhere(_lan_of(vip.interface, told), vip.address) for vip in vips[:MOST_ASKED]):
-        with Addresses() as addresses:
-            for vip in vips:
-                with suppress(KernelError):
-                    addresses.remove(vip)
+    if not any(claimed_elsewhere(_lan_of(vip.interface, told), vip.address) for vip in vips[:MOST_ASKED]):
+        return []
+    dropped = []
+    with Addresses() as addresses:
+        for vip in vips:
+            with suppress(KernelError):
+                if addresses.remove(vip):
+                    dropped.append(vip)
+    return dropped
 
 
 def _lan_of(interface: str, told: dict[str, Any]) -> str:

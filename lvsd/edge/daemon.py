@@ -27,6 +27,7 @@ from lvsd.edge.vip_keeper import VipKeeper
 from lvsd.effects import AddAddress, Forget, Probe, Program, ReadTable, Remember, RemoveAddress, Report
 from lvsd.errors import ConfigError, KernelError, Mistake, Place
 from lvsd.events import (
+    AddressRemoved,
     ConfigRejected,
     DirectorReady,
     DirectorStarted,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lvsd.config.frames import Loaded
+    from lvsd.config.model import DirectorAddress
     from lvsd.edge.addresses import Addresses
     from lvsd.edge.ipvs import Ipvs
     from lvsd.edge.parser import Parser
@@ -105,12 +107,17 @@ class Daemon:
         self._rejected = False
         self._began_at = _began_at()  # now: the probes may leave no descriptor for it
 
-    async def run(self) -> None:
-        """Run until told to stop; raise what goes wrong in lvsd itself, so that it is restarted."""
+    async def run(self, dropped: Iterable[DirectorAddress] = ()) -> None:
+        """Run until told to stop; raise what goes wrong in lvsd itself, so that it is restarted.
+
+        `dropped` are VIPs that this run has taken away already, and has to tell of.
+        """
         self._listen_to_libraries()
         name = self._loaded.settings.director
         started = DirectorStarted(director=name, version=__version__, pid=os.getpid(), config=self._path)
         self._report(started)
+        for vip in dropped:
+            self._report(AddressRemoved(address=str(vip), interface=vip.interface, cause="vrrp"))
         if self._lost is not None:
             self._report(self._lost)
         try:
@@ -152,15 +159,15 @@ class Daemon:
         await self._memory.write()  # before they are made, as for rows
         self._vip_keeper.keep("config")
 
-    def _want_addresses(self) -> None:
+    def _want_addresses(self, *, anew: bool = True) -> None:
         shared = (vip for each in self._failover.failover.instances for vip in placed(each))
         wanted = (*self._loaded.settings.addresses, *self._failover.vips())
-        self._carry_out_now(self._vips.want(wanted, shared))
+        self._carry_out_now(self._vips.want(wanted, shared, anew=anew))
 
     def _keep_vips(self) -> None:
         """Have those VIPs in place, and no others, that this director holds now."""
         self._vip_keeper.look_again()  # in case that it fails half-way
-        self._want_addresses()
+        self._want_addresses(anew=False)
         self._vip_keeper.keep("vrrp")
 
     def _interface_changed(self, name: str) -> None:

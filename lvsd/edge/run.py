@@ -15,20 +15,23 @@ from lvsd.edge.parser import Parser
 from lvsd.edge.signals import Signals
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lvsd.config.frames import Loaded
+    from lvsd.config.model import DirectorAddress
     from lvsd.edge.parser_process import ParserProcess
 
 
-def run(path: str, begun: ParserProcess) -> None:
+def run(path: str, begun: ParserProcess, dropped: Sequence[DirectorAddress] = ()) -> None:
     """Run the daemon in the foreground until it is told to stop; raise what ends it otherwise.
 
-    `begun` is parsing the file at `path` already.
+    `begun` is parsing the file at `path` already; `dropped` are VIPs that went before there was a log.
     """
     garbage.put_off()  # a start makes little of it, and much to look through for it
-    asyncio.run(_run(path, begun))
+    asyncio.run(_run(path, begun, dropped))
 
 
-async def _run(path: str, begun: ParserProcess) -> None:
+async def _run(path: str, begun: ParserProcess, dropped: Sequence[DirectorAddress]) -> None:
     signals = Signals()
     with ExitStack() as stack:
         parser = Parser(begun)
@@ -37,10 +40,12 @@ async def _run(path: str, begun: ParserProcess) -> None:
         advertised.repeat()
         loaded = await signals.unless_stopped(parser.load(path))
         if loaded is not None:
-            await _serve(path, loaded, signals, parser)
+            await _serve(path, loaded, signals, parser, dropped)
 
 
-async def _serve(path: str, loaded: Loaded, signals: Signals, parser: Parser) -> None:
+async def _serve(
+    path: str, loaded: Loaded, signals: Signals, parser: Parser, dropped: Sequence[DirectorAddress]
+) -> None:
     try:
         log = Log(loaded.settings.log)
     except OSError as error:
@@ -49,6 +54,7 @@ async def _serve(path: str, loaded: Loaded, signals: Signals, parser: Parser) ->
         advertised.repeat()
         with Addresses() as addresses:
             async with Ipvs() as ipvs:
-                await Daemon(path, loaded, log, ipvs, addresses, signals, parser).run()
+                daemon = Daemon(path, loaded, log, ipvs, addresses, signals, parser)
+                await daemon.run(dropped)
     finally:
         log.close()
