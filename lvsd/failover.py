@@ -294,7 +294,8 @@ class Failover:
         ceiling = min(each.own_priority for each in group) if len(group) > 1 else OWNER
         if router.ceiling != ceiling:
             router.limit(ceiling, now)
-        router.breaks_ties = router is min(group, key=lambda each: _key(each.config))
+        # The same one on all directors, whatever their interfaces are called.
+        router.breaks_ties = router is min(group, key=lambda each: (each.config.vrid, each.config.family))
 
     def _speak(self, router: VirtualRouter, now: Instant) -> list[FailoverEffect]:
         """Find where a router's advertisements come from; without, it cannot take part."""
