@@ -101,6 +101,14 @@ class Inquire:
 
 
 @dataclass(frozen=True, slots=True)
+class Meet:
+    """Learn a master's hardware address while it can be learnt: it may have to be asked on a bad line."""
+
+    instance: VrrpInstance
+    master: Address
+
+
+@dataclass(frozen=True, slots=True)
 class Notify:
     """Run the commands that are to be run when the instance, with its priority as it is, enters `state`."""
 
@@ -108,4 +116,4 @@ class Notify:
     state: str
 
 
-FailoverEffect: TypeAlias = Report | Send | KeepAddresses | Announce | Inquire | Notify
+FailoverEffect: TypeAlias = Report | Send | KeepAddresses | Announce | Inquire | Meet | Notify

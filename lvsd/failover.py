@@ -145,7 +145,7 @@ class Failover:
             router.fresh_until = fresh_until.get(router.config.name, 0.0)
         for router in self._routers.values():
             router.resuming = router.resuming and all(other.resuming for other in self._group(router))
-        return [KeepAddresses()]
+        return [KeepAddresses()] if self._routers else []
 
     def serve(
         self, now: Instant, *, adopted: bool, serving: bool, impaired: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, assert_never
 
-from lvsd.effects import Announce, FailoverEffect, Inquire, KeepAddresses, Notify, Report, Send
+from lvsd.effects import Announce, FailoverEffect, Inquire, KeepAddresses, Meet, Notify, Report, Send
 from lvsd.events import AddressContested, SnapshotVrrp, VrrpChanged, VrrpContested, VrrpMaster, VrrpTracked
 from lvsd.telling import timestamp
 from lvsd.vrrp import machine
@@ -294,7 +294,7 @@ class VirtualRouter:
         if not isinstance(self.state, Backup) or self._master == before:
             return []
         told = VrrpMaster(instance=self.config.name, master=self._master_text(), priority=said.priority)
-        return [Report(told)]
+        return [Report(told), Meet(self.config, said.source)]
 
     def _contest(self, said: Advertisement, now: Instant) -> list[FailoverEffect]:
         """Tell of a second master, and the neighbours who has the VIPs."""

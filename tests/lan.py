@@ -9,7 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from lvsd.config.model import DirectorAddress, VrrpInstance
-from lvsd.effects import Announce, Inquire, KeepAddresses, Notify, Report, Send
+from lvsd.effects import Announce, Inquire, KeepAddresses, Meet, Notify, Report, Send
 from lvsd.events import Event, VrrpChanged
 from lvsd.failover import Failover, Link, Packet
 from lvsd.model import Address, Instant
@@ -109,6 +109,8 @@ class Lan:
                     node.holds = {address.address for address in node.failover.addresses}
                 case Announce():
                     node.announced.append(self.now)
+                case Meet():
+                    pass  # who is where is known here
                 case Inquire():
                     node.inquired.append(self.now)
                 case Notify(instance, state):

@@ -105,6 +105,7 @@ class Daemon:
         self._timer: asyncio.TimerHandle | None = None
         self._verdicts_changed = True
         self._rejected = False
+        self._started = False
         self._began_at = _began_at()  # now: the probes may leave no descriptor for it
 
     async def run(self, dropped: Iterable[DirectorAddress] = ()) -> None:
@@ -147,7 +148,6 @@ class Daemon:
     async def _start(self) -> None:
         await self._follow_links()
         self._failover.start(self._loaded.settings, self._recorded)
-        self._want_addresses()
         await self._reloader.apply(self._path, self._loaded)
         await self._table.read()
         self._failover.adopted()
@@ -156,12 +156,17 @@ class Daemon:
         preparing = self._probes.prepare(target.check for target in self._director.roster.watched)
         await asyncio.gather(self._settled(READY_WITHIN), preparing)
         # The VIP comes last: who reaches it finds the services behind it.
+        self._started = True
+        self._want_addresses()
         await self._memory.write()  # before they are made, as for rows
         self._vip_keeper.keep("config")
 
     def _want_addresses(self, *, anew: bool = True) -> None:
         shared = (vip for each in self._failover.failover.instances for vip in placed(each))
-        wanted = (*self._loaded.settings.addresses, *self._failover.vips())
+        own = self._loaded.settings.addresses
+        if not self._started:  # those that are not here yet come last
+            own = tuple(each for each in own if (each.address, each.interface) in self._vips.owned)
+        wanted = (*own, *self._failover.vips())
         self._carry_out_now(self._vips.want(wanted, shared, anew=anew))
 
     def _keep_vips(self) -> None:

@@ -10,6 +10,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from lvsd.edge.aside import aside
+from lvsd.edge.rtnetlink import NLM_F_CREATE, Rtnetlink, attribute
 from lvsd.model import Address
 from lvsd.vrrp.neighbours import (
     ALL_NODES,
@@ -57,6 +58,21 @@ class Announcer:
     def close(self) -> None:
         """Announce no more."""
         self._socket.close()
+
+
+def meet(interface: str, address: Address) -> None:
+    """Have the kernel learn the hardware address of a neighbour, if it does not know it; raise OSError.
+
+    It keeps what it has learnt, though it may be stale, and sends by that at once (neigh_add of
+    net/core/neighbour.c with NTF_USE).
+    """
+    family = socket.AF_INET if address.version == _V4 else socket.AF_INET6
+    where = _NDMSG.pack(family, socket.if_nametoindex(interface), 0, _NTF_USE, 0)
+    kernel = Rtnetlink()
+    try:
+        kernel.do(_RTM_NEWNEIGH, where + attribute(_NDA_DST, address), NLM_F_CREATE)
+    finally:
+        kernel.close()
 
 
 class NeighbourWatch:
@@ -150,6 +166,11 @@ _IFREQ_ADDRESS = struct.Struct("16sH2x4s16x")  # the same: name, family, IPv4 ad
 _SIOCGIFADDR, _SIOCGIFHWADDR = 0x8915, 0x8927
 _ARPHRD_ETHER = 1
 _ICMPV6_FILTER = 1
+
+# linux/neighbour.h, linux/rtnetlink.h
+_RTM_NEWNEIGH, _NDA_DST, _NTF_USE = 28, 1, 0x01
+_NDMSG = struct.Struct("=B3xiHBB")
+
 _SO_ATTACH_FILTER = 26
 
 # linux/netconf.h and netlink.h: a message's header with an address family, and attributes that are numbers

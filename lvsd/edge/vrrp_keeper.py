@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, assert_never
 from lvsd.config.model import TrackedInterface
 from lvsd.edge.advertised import Advertised, Said
 from lvsd.edge.interfaces import LinkState
-from lvsd.edge.neighbours import Announcer, NeighbourWatch
+from lvsd.edge.neighbours import Announcer, NeighbourWatch, meet
 from lvsd.edge.vrrp_socket import VrrpSocket
-from lvsd.effects import Announce, Inquire, KeepAddresses, Notify, Report, Send
+from lvsd.effects import Announce, Inquire, KeepAddresses, Meet, Notify, Report, Send
 from lvsd.events import LibraryWarned, VrrpUnsent
 from lvsd.failover import Failover, Link
 from lvsd.model import Instant
@@ -125,6 +125,9 @@ class VrrpKeeper:
                 self.announce(instance)
             case Inquire(instance):
                 self._inquire(instance)
+            case Meet(instance, master):
+                with suppress(OSError):  # then it is met when it is asked
+                    meet(instance.interface, master)
             case Notify(instance, state):
                 if state != MASTER:
                     self._advertised.forget(_file_of(instance))
