@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lvsd.model import Seconds
 
 
-REPEATED_FOR: Seconds = 10.0
+REPEATED_FOR: Seconds = 30.0
 """For so long what a run said last is said again, however often those after it die."""
 
 _TEXTS = frozenset({"interface", "source", "peers", "payload", "vips"})

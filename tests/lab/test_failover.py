@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lvsd.lab.client import HttpClient, Request
 
 INTERVAL = 0.3
-MARGIN = 0.8
+MARGIN = 1.5
 """Seconds that the lab's one slow CPU may add to what the protocol takes."""
 
 CONFIG = """\

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 ETC = Path(__file__).parents[2] / "etc"
 IP, IPVSADM = "/sbin/ip", "/usr/sbin/ipvsadm"
-INTERVAL = 0.3
+INTERVAL = 0.6
 PRIORITIES = {"vs1": 150, "vs2": 100}
 
 SERVICES = """\
