@@ -72,10 +72,10 @@ class VipKeeper:
                 )
             elif isinstance(effect, RemoveAddress):
                 it = effect.address
-                found = present.get((it.address, it.interface))
-                self._remove(it, cause, found)
-                if found is not None:
-                    on_interface[it.interface].remove(found)  # it may come again, as it is wanted
+                was = present.get((it.address, it.interface))
+                self._remove(it, cause, was)
+                if was is not None:
+                    on_interface[it.interface].remove(was)  # it may come again, as it is wanted
         self._number_interfaces()
 
     def remove_all(self) -> None:
