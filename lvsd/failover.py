@@ -19,7 +19,7 @@ from lvsd.vrrp.machine import Backup, Fault, Initialize, Master
 from lvsd.vrrp.packet import OWNER, RESIGNED, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from lvsd.config.model import DirectorAddress, Tracked, VrrpInstance
     from lvsd.effects import FailoverEffect
@@ -74,12 +74,6 @@ class Failover:
     def instances(self) -> list[VrrpInstance]:
         """The instances as they are configured."""
         return [router.config for router in self._routers.values()]
-
-    @property
-    def addresses(self) -> Iterator[DirectorAddress]:
-        """The VIPs that are to be in place now."""
-        for instance in self.holding:
-            yield from (*instance.addresses, *instance.excluded)
 
     @property
     def holding(self) -> list[VrrpInstance]:
@@ -199,8 +193,7 @@ class Failover:
         """Take in that another host on the LAN of an interface says that it has an address."""
         effects: list[FailoverEffect] = []
         for router in self._routers.values():
-            vips = (*router.config.addresses, *router.config.excluded)
-            if any((vip.address, vip.interface) == (address, interface) for vip in vips):
+            if any((vip.address, vip.interface) == (address, interface) for vip in router.config.vips):
                 effects += router.claimed(address, mac, now)
         return effects
 
@@ -311,14 +304,10 @@ class Failover:
 
     def _own(self, config: VrrpInstance, link: Link) -> Address | None:
         """Return an address of an interface that is no VIP; of IPv6 a link-local one (RFC 9568, 5.1.2.1)."""
-        vips = {
-            address.address
-            for instance in self.instances
-            for address in (*instance.addresses, *instance.excluded)
-        }
+        vips = {vip.address for instance in self.instances for vip in instance.vips}
         own = [each for each in link.addresses if each.version == config.family and each not in vips]
         if config.family == 6:  # noqa: PLR2004
-            own = [each for each in own if each[0] == 0xFE and each[1] & 0xC0 == 0x80]  # noqa: PLR2004
+            own = [each for each in own if each.is_link_local]
         return own[0] if own else None
 
     def _weigh_all(self, router: VirtualRouter, now: Instant) -> list[FailoverEffect]:

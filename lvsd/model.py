@@ -33,6 +33,11 @@ class Address(bytes):
         """4 or 6."""
         return 4 if len(self) == IPV4_LENGTH else 6
 
+    @property
+    def is_link_local(self) -> bool:
+        """Whether it is of fe80::/10; IPv4's own, 169.254.0.0/16, need no interface beside them."""
+        return self.version == 6 and self[0] == 0xFE and self[1] & 0xC0 == 0x80  # noqa: PLR2004
+
     def __str__(self) -> str:
         if len(self) == IPV4_LENGTH:
             return ".".join(map(str, self))  # a sixth of what ip_address takes, for each row told

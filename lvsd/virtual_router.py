@@ -12,12 +12,12 @@ from lvsd.vrrp import machine
 from lvsd.vrrp.admission import Limiter
 from lvsd.vrrp.machine import Advertise, Ask, Backup, Claim, Fault, Initialize, Master, Release, Router
 from lvsd.vrrp.packet import OWNER, RESIGNED, Advertisement
-from lvsd.vrrp.tenure import LINGER, LINGER_VIRTUAL, Tenure, longest_stay
+from lvsd.vrrp.tenure import LINGER, LINGER_VIRTUAL, MARGIN, Tenure
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from lvsd.config.model import DirectorAddress, VrrpInstance
+    from lvsd.config.model import VrrpInstance
     from lvsd.model import Address, Instant, Seconds
     from lvsd.vrrp.machine import State, Step
 
@@ -144,7 +144,7 @@ class VirtualRouter:
         self._tenure.remind(now.monotonic)
         if not self._contested.admits((address, mac), now.monotonic):
             return []
-        vip = next(each for each in self._vips() if each.address == address)
+        vip = next(each for each in self.config.vips if each.address == address)
         return [Report(AddressContested(address=str(vip), interface=vip.interface, mac=mac))]
 
     def settle(self, now: Instant, *, adopted: bool, serving: bool) -> list[FailoverEffect]:
@@ -386,7 +386,7 @@ class VirtualRouter:
     def _longest_stay(self) -> Seconds:
         """How long the VIPs of a router that has resigned stay where nobody is heard to take them."""
         version_2 = self.config.version == machine.VERSION_2
-        return longest_stay(machine.VERSION_2_SKEW if version_2 else self.config.interval)
+        return (machine.VERSION_2_SKEW if version_2 else self.config.interval) + MARGIN
 
     def _words_for(self, said: Advertisement) -> str:
         """Return why this director takes over when its timer runs out after that was heard."""
@@ -401,10 +401,7 @@ class VirtualRouter:
         return "" if known is None else str(known)
 
     def _addresses(self) -> list[str]:
-        return [str(address) for address in self._vips()]
-
-    def _vips(self) -> tuple[DirectorAddress, ...]:
-        return *self.config.addresses, *self.config.excluded
+        return [str(address) for address in self.config.vips]
 
 
 _NOBODY = "no master was heard"

@@ -106,7 +106,7 @@ class Lan:
                     node.sent.append((self.now, effect))
                     self._transmit(node, effect)
                 case KeepAddresses():
-                    node.holds = {address.address for address in node.failover.addresses}
+                    node.holds = {address.address for each in node.failover.holding for address in each.vips}
                 case Announce():
                     node.announced.append(self.now)
                 case Meet():

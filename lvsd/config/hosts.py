@@ -43,7 +43,7 @@ class Lookup:
     def routable(self, written: Endpoint, version: int = IPV4) -> Host:
         """Return the host, which must have an address that can be reached by it alone."""
         host = self.host(written, version)
-        if is_link_local(host.address):
+        if host.address.is_link_local:
             who = written.host if written.address is not None else f"{written.host} ({host.address})"
             message = (
                 f"{who} is a link-local address, which means nothing without an interface, and IPVS takes "
@@ -79,8 +79,3 @@ def _is_one_hosts(address: Address) -> bool:
     if address.version == IPV4:
         return address[0] not in _MULTICAST_V4 and address[0] != 0
     return address[0] != _MULTICAST_V6 and any(address)
-
-
-def is_link_local(address: Address) -> bool:
-    """Return whether `address` is of fe80::/10; IPv4's own, 169.254.0.0/16, need no interface beside them."""
-    return address.version == IPV6 and address[0] == 0xFE and address[1] & 0xC0 == 0x80  # noqa: PLR2004

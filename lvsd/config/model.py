@@ -238,6 +238,11 @@ class VrrpInstance:
     track: tuple[Tracked, ...] = ()
     notify: Notify = Notify()
 
+    @property
+    def vips(self) -> tuple[DirectorAddress, ...]:
+        """All its VIPs, advertised or not."""
+        return *self.addresses, *self.excluded
+
 
 @dataclass(frozen=True, slots=True)
 class SyncSettings:

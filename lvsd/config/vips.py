@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lvsd.config.document import spell
-from lvsd.config.hosts import IPV6, is_link_local
+from lvsd.config.hosts import IPV6
 from lvsd.config.model import DirectorAddress, Scope
 from lvsd.config.values import LONGEST_INTERFACE
 
@@ -69,7 +69,7 @@ class VipBuilder:
 
 def _identity(address: Address, interface: str) -> tuple[Address, str]:
     """Return what no two VIPs share: link-local addresses are told apart by their interfaces."""
-    return address, interface if is_link_local(address) else ""
+    return address, interface if address.is_link_local else ""
 
 
 def _label_mistakes(label: str, interface: str, address: Address) -> Iterator[str]:

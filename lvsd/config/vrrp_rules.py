@@ -75,7 +75,7 @@ def _addresses(instance: VrrpInstance) -> Iterator[tuple[Path, str]]:
 
 
 def _peers(instance: VrrpInstance) -> Iterator[tuple[Path, str]]:
-    own = {vip.address for vip in (*instance.addresses, *instance.excluded)}
+    own = {vip.address for vip in instance.vips}
     for number, peer in enumerate(instance.peers):
         if peer == instance.source:
             yield (

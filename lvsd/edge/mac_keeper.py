@@ -56,7 +56,7 @@ class MacKeeper:
     def start(self, settings: Settings, recorded: Iterable[DirectorAddress]) -> None:
         """Take in which interfaces an earlier run has left, with the VIPs that are `recorded` for its own."""
         instances = settings.vrrp
-        others = [vip for each in instances for vip in (*each.addresses, *each.excluded)]
+        others = [vip for each in instances for vip in each.vips]
         names = {each.interface for each in recorded if parse_name(each.interface)}
         names |= {_name_of(each) for each in instances if each.virtual_mac}
         names -= {vip.interface for vip in (*settings.addresses, *others)}

@@ -13,7 +13,6 @@ from lvsd.edge.interfaces import Network
 from lvsd.effects import AddAddress, RemoveAddress, Report
 from lvsd.errors import KernelError
 from lvsd.events import AddressMisplaced
-from lvsd.model import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -119,14 +118,11 @@ def misplaced(address: DirectorAddress, own: Iterable[FoundAddress]) -> list[Eff
     own = list(own)
     networks = {str(found).partition(" ")[0]: Network.of(found.address, found.prefix) for found in own}
     alone = address.prefix == 8 * len(address.address)
-    given = [found for found in own if not _LINK_LOCAL.holds(found.address)]
+    given = [found for found in own if not found.address.is_link_local]
     if alone or not given or any(network.holds(address.address) for network in networks.values()):
         return []
     event = AddressMisplaced(address=str(address), interface=address.interface, networks=list(networks))
     return [Report(event)]
-
-
-_LINK_LOCAL = Network.of(Address.parse("fe80::"), 10)
 
 
 def _number(interface: str) -> int:

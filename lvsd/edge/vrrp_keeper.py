@@ -199,7 +199,7 @@ class VrrpKeeper:
         """Hear, on each interface that has VIPs, who else says that it has one of them."""
         wanted: dict[str, set[Address]] = {}
         for instance in self.failover.instances:
-            for vip in _vips_of(instance):
+            for vip in instance.vips:
                 if self._links.state(vip.interface) is not LinkState.MISSING:
                     wanted.setdefault(vip.interface, set()).add(vip.address)
         for interface in self._watches.keys() - wanted:
@@ -214,7 +214,7 @@ class VrrpKeeper:
         self.feed(lambda now: self.failover.claimed(interface, address, mac.hex(":"), now))
 
     def _inquire(self, instance: VrrpInstance) -> None:
-        for vip in _vips_of(instance):
+        for vip in instance.vips:
             if vip.interface in self._watches:
                 with suppress(OSError):  # the interface is down, which is told otherwise
                     self._watches[vip.interface].probe(vip.address)
@@ -276,13 +276,9 @@ class VrrpKeeper:
             self._report(VrrpUnsent(instance=instance.name, reason=f"{to}{reason}"))
 
 
-def _vips_of(instance: VrrpInstance) -> tuple[DirectorAddress, ...]:
-    return *instance.addresses, *instance.excluded
-
-
 def _pairs(instance: VrrpInstance) -> Iterator[tuple[DirectorAddress, DirectorAddress]]:
     """Yield each VIP as it is placed, and as it is configured."""
-    return zip(placed(instance), _vips_of(instance), strict=True)
+    return zip(placed(instance), instance.vips, strict=True)
 
 
 def _where(vip: DirectorAddress) -> tuple[Address, str]:

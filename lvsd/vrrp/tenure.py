@@ -97,8 +97,3 @@ class Tenure:
     def is_settled(self, now: Seconds) -> bool:
         """Tell whether the router has had the VIPs for so long that nobody else should claim them."""
         return self._claimed_at is not None and now >= self._claimed_at + LINGER + MARGIN
-
-
-def longest_stay(skew: Seconds) -> Seconds:
-    """Return for how long a master that resigns keeps the VIPs, where a backup may wait for `skew`."""
-    return skew + MARGIN

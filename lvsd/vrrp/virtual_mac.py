@@ -31,7 +31,7 @@ def placed(instance: VrrpInstance) -> tuple[DirectorAddress, ...]:
 
     With a virtual MAC address, those of its IP version go from its interface to the one that has it.
     """
-    return tuple(_placed(vip, instance) for vip in (*instance.addresses, *instance.excluded))
+    return tuple(_placed(vip, instance) for vip in instance.vips)
 
 
 def _placed(vip: DirectorAddress, instance: VrrpInstance) -> DirectorAddress:
@@ -39,9 +39,8 @@ def _placed(vip: DirectorAddress, instance: VrrpInstance) -> DirectorAddress:
     if not instance.virtual_mac or where != (instance.interface, instance.family):
         return vip
     name = interface_name(instance.vrid, instance.family)
-    is_link_local = vip.address[0] == 0xFE and vip.address[1] & 0xC0 == 0x80  # noqa: PLR2004
     # It is to be no way to the LAN, but for those who are told apart by their interface anyway.
-    prefix = vip.prefix if is_link_local else 8 * len(vip.address)
+    prefix = vip.prefix if vip.address.is_link_local else 8 * len(vip.address)
     return replace(vip, interface=name, prefix=prefix, label="")
 
 
