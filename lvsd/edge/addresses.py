@@ -99,7 +99,8 @@ class Addresses:
         to tell all addresses again: those of the interface, if they are known.
         """
         index = self._index(address.interface)
-        there = [each for each in there or self.all() if each.interface == address.interface]
+        known = self.all() if there is None else there
+        there = [each for each in known if each.interface == address.interface]
         if (found := next((each for each in there if each.address == address.address), None)) is not None:
             return found
         covered = self.covers(address, there)

@@ -56,7 +56,7 @@ class FailoverKeeper:
         self._macs = MacKeeper(keep, self._mac_made, report)
         self._vrrp = VrrpKeeper(self.failover, links, addresses, keep, report, self._notify, self._macs)
         self._notifier = Notifier(report)
-        self._tracker = Tracker(self._command_judged)
+        self._tracker = Tracker(self._find)
         self._daemons = SyncDaemons(ipvs)
         self._sync: SyncSettings | None = None
         self._synchronised: tuple[SyncSettings | None, SyncRole | None] = (None, None)
@@ -209,9 +209,6 @@ class FailoverKeeper:
     def _notify(self, instance: VrrpInstance, state: str) -> None:
         self._sync_changed.set()
         self._notifier.notify(instance, state)
-
-    def _command_judged(self, command: TrackedCommand, well: bool, reason: str) -> None:  # noqa: FBT001
-        self._find(command, well, reason)
 
     def _find(self, tracked: Tracked, well: bool, reason: str) -> None:  # noqa: FBT001
         self._vrrp.feed(lambda now: self.failover.find(name_of(tracked), well, reason, now))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -76,6 +77,14 @@ class _Outage:
     reason: str
     networks: frozenset[Network]
     until: Seconds
+
+
+def number_of(interface: str) -> int:
+    """Return an interface's number, another one each time it is made, which no name changes; 0 without it."""
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        return 0
 
 
 class Interfaces:

@@ -7,10 +7,11 @@ import ctypes
 import fcntl
 import socket
 import struct
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from lvsd.edge.aside import aside
-from lvsd.edge.rtnetlink import NLM_F_CREATE, Rtnetlink, attribute
+from lvsd.edge.rtnetlink import NLM_F_CREATE, Rtnetlink, attribute, attributes
 from lvsd.model import Address
 from lvsd.vrrp.neighbours import (
     ALL_NODES,
@@ -68,11 +69,8 @@ def meet(interface: str, address: Address) -> None:
     """
     family = socket.AF_INET if address.version == _V4 else socket.AF_INET6
     where = _NDMSG.pack(family, socket.if_nametoindex(interface), 0, _NTF_USE, 0)
-    kernel = Rtnetlink()
-    try:
+    with closing(Rtnetlink()) as kernel:
         kernel.do(_RTM_NEWNEIGH, where + attribute(_NDA_DST, address), NLM_F_CREATE)
-    finally:
-        kernel.close()
 
 
 class NeighbourWatch:
@@ -173,11 +171,11 @@ _NDMSG = struct.Struct("=B3xiHBB")
 
 _SO_ATTACH_FILTER = 26
 
-# linux/netconf.h and netlink.h: a message's header with an address family, and attributes that are numbers
-_RTM_NEWNETCONF, _RTM_GETNETCONF = 80, 82
+# linux/netconf.h: a message is an address family, and attributes that are numbers
+_RTM_GETNETCONF = 82
 _NETCONFA_IFINDEX, _NETCONFA_FORWARDING = 1, 2
-_NETCONF = struct.Struct("IHHIIB3x")
-_ATTRIBUTE = struct.Struct("HHi")
+_NETCONF = struct.Struct("=B3x")
+_NUMBER = struct.Struct("=i")
 
 # Classic BPF, linux/filter.h: code, how far to jump if true and if false, value.
 _INSTRUCTION = struct.Struct("HBBI")
@@ -242,18 +240,14 @@ def _primary(packets: socket.socket, interface: str) -> Address | None:
 
 def _forwards_v6(interface: str) -> bool:
     """Whether the host is a router on the interface. Netlink says so where a unit hides /proc/sys."""
-    attribute = _ATTRIBUTE.pack(_ATTRIBUTE.size, _NETCONFA_IFINDEX, socket.if_nametoindex(interface))
-    request = _NETCONF.pack(_NETCONF.size + len(attribute), _RTM_GETNETCONF, 1, 0, 0, socket.AF_INET6)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
-        kernel.send(request + attribute)
-        answer = kernel.recv(_ROOM)
-    _, kind, *_ = _NETCONF.unpack_from(answer)
-    if kind != _RTM_NEWNETCONF:  # IPv6 is disabled
-        return False
-    settings: dict[int, int] = {
-        name: value for _, name, value in _ATTRIBUTE.iter_unpack(answer[_NETCONF.size :])
-    }
-    return settings.get(_NETCONFA_FORWARDING, 0) != 0
+    about = attribute(_NETCONFA_IFINDEX, _NUMBER.pack(socket.if_nametoindex(interface)))
+    with closing(Rtnetlink()) as kernel:
+        try:
+            (answer,) = kernel.ask(_RTM_GETNETCONF, _NETCONF.pack(socket.AF_INET6) + about)
+        except OSError:  # IPv6 is disabled
+            return False
+    told = dict(attributes(answer, _NETCONF.size))
+    return any(told.get(_NETCONFA_FORWARDING, b""))
 
 
 def _send(packets: socket.socket, interface: str, frame: bytes) -> None:

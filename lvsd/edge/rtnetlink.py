@@ -64,6 +64,10 @@ class Rtnetlink:
         for _ in self._answers(kind, body, flags | NLM_F_ACK):
             pass
 
+    def ask(self, kind: int, body: bytes) -> list[bytes]:
+        """Return the bodies of what the kernel answers to one request."""
+        return list(self._answers(kind, body, NLM_F_ACK))
+
     def dump(self, kind: int, body: bytes) -> list[bytes]:
         """Return the bodies of what the kernel has of one kind."""
         return list(self._answers(kind, body, NLM_F_DUMP))
@@ -73,7 +77,7 @@ class Rtnetlink:
         header = _HEADER.pack(_HEADER.size + len(body), kind, flags | NLM_F_REQUEST, self._sequence, 0)
         self._socket.send(header + body)
         while True:
-            for answer, sequence, content in _messages(self._socket.recv(_RECEIVE)):
+            for answer, sequence, content in messages(self._socket.recv(_RECEIVE)):
                 if sequence != self._sequence:
                     continue
                 if answer == NLMSG_DONE:
@@ -99,7 +103,7 @@ def attributes(body: bytes, begin: int) -> Iterator[tuple[int, bytes]]:
         begin += length + -length % 4
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Yield kind, sequence number and body of each message."""
     begin = 0
     while begin + _HEADER.size <= len(data):

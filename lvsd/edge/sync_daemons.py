@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import socket
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from lvsd.edge.interfaces import number_of
 from lvsd.edge.ipvs import NO_RIGHT
 from lvsd.errors import KernelError
 from lvsd.ipvs.sync import StopDaemon, daemon, steps, stops
@@ -55,7 +55,7 @@ class SyncDaemons:
         if settings is None or role is None:
             await self._take(chain.from_iterable(stops(running, each) for each in own))
             return
-        interface = _number(settings.interface)
+        interface = number_of(settings.interface)
         replaced = interface != 0 and self._interface not in {0, interface}
         await self._take(steps(running, daemon(settings, role), anew=replaced))
         self._interface = interface or self._interface
@@ -63,14 +63,6 @@ class SyncDaemons:
     async def _take(self, wanted: Iterable[Step]) -> None:
         for step in wanted:
             _check(step, await self._ipvs.steer(step))
-
-
-def _number(interface: str) -> int:
-    """Return the number of an interface, another one each time it is made, or 0 where there is none."""
-    try:
-        return socket.if_nametoindex(interface)
-    except OSError:
-        return 0
 
 
 def _check(step: Step, code: int) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lvsd.edge import commands
-from lvsd.health.verdict import Health, Verdict
-from lvsd.vrrp.tracking import judge, next_run_at
+from lvsd.health.verdict import Health, Verdict, next_slot
+from lvsd.vrrp.tracking import judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -76,7 +76,7 @@ class Tracker:
         while True:
             await asyncio.sleep(due_at - self._loop.time())
             self._take(tracked, await commands.run(tracked.command, timeout=tracked.timeout))
-            due_at = next_run_at(tracked, due_at, self._loop.time())
+            due_at = next_slot(tracked.interval, due_at, self._loop.time())
 
     def _take(self, tracked: TrackedCommand, ended: commands.Ended) -> None:
         if ended.local:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from lvsd.edge.interfaces import Network
+from lvsd.edge.interfaces import Network, number_of
 from lvsd.effects import AddAddress, RemoveAddress, Report
 from lvsd.errors import KernelError
 from lvsd.events import AddressMisplaced
@@ -93,7 +93,7 @@ class VipKeeper:
 
     def _number_interfaces(self) -> None:
         interfaces = {address.interface for address in self._vips.held.values()}
-        self._numbers = {each: _number(each) or self._numbers.get(each, 0) for each in interfaces}
+        self._numbers = {each: number_of(each) or self._numbers.get(each, 0) for each in interfaces}
 
     def _networks(self, address: DirectorAddress, there: Iterable[FoundAddress]) -> list[FoundAddress]:
         """Return the interface's own addresses of the VIP's IP version, of which each has its network."""
@@ -123,14 +123,6 @@ def misplaced(address: DirectorAddress, own: Iterable[FoundAddress]) -> list[Eff
         return []
     event = AddressMisplaced(address=str(address), interface=address.interface, networks=list(networks))
     return [Report(event)]
-
-
-def _number(interface: str) -> int:
-    """Return the number of an interface, which it keeps under any name; 0 where there is none."""
-    try:
-        return socket.if_nametoindex(interface)
-    except OSError:
-        return 0
 
 
 def _name(number: int) -> str:

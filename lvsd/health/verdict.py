@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lvsd.config.model import Check
+    from lvsd.config.model import Check, TrackedCommand
     from lvsd.model import Seconds
 
 
@@ -32,8 +32,8 @@ class Health:
         return self.dissent > 0
 
 
-def observe(health: Health, check: Check, *, passed: bool) -> Health:
-    """Fold one probe's outcome into the verdict.
+def observe(health: Health, check: Check | TrackedCommand, *, passed: bool) -> Health:
+    """Fold the outcome of one probe, or of one run of a command, into the verdict.
 
     `rise` successes bring a server up that is down, `fall` failures take one down. One success is enough
     where nothing is known, since nothing speaks against it.
@@ -56,5 +56,10 @@ def next_probe_at(
     urgent: a director that is short of something must not be asked for more.
     """
     interval = check.fast_interval if health.in_doubt and not local else check.interval
+    return next_slot(interval, due_at, now)
+
+
+def next_slot(interval: Seconds, due_at: Seconds, now: Seconds) -> Seconds:
+    """Return the next moment after `now`, counted in intervals from `due_at`, but for that itself."""
     at = due_at + interval
     return at if at > now else now + (interval - (now - due_at) % interval)

@@ -7,13 +7,13 @@ pyroute2 would do, but costs a second to import there.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 from typing import TYPE_CHECKING
 
+from lvsd.edge.rtnetlink import Rtnetlink, attribute, attributes, messages
 from lvsd.lab.kernel import LabError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def add_cable(port: str, bridge: str, peer: str, thread_id: int) -> None:
     request = (
         _link(up=True) + _text(_IFLA_IFNAME, port) + _number(_IFLA_MASTER, socket.if_nametoindex(bridge))
     )
-    _ask(_NEWLINK, request + _kind("veth", _attribute(_VETH_INFO_PEER, _link(up=False) + there)), _CREATE)
+    _ask(_NEWLINK, request + _kind("veth", attribute(_VETH_INFO_PEER, _link(up=False) + there)), _CREATE)
 
 
 def set_up(name: str, *, up: bool) -> None:
@@ -75,9 +75,9 @@ def set_up(name: str, *, up: bool) -> None:
 
 def set_forwarding(port: str, *, forwards: bool) -> None:
     """Let a bridge's port forward, or drop all that comes and goes with the link up."""
-    state = _attribute(_IFLA_BRPORT_STATE, bytes([_FORWARDING if forwards else _DISABLED]))
+    state = attribute(_IFLA_BRPORT_STATE, bytes([_FORWARDING if forwards else _DISABLED]))
     head = _IFINFO.pack(socket.AF_BRIDGE, 0, socket.if_nametoindex(port), 0, 0)
-    _ask(_SETLINK, head + _attribute(_IFLA_PROTINFO | _NESTED, state))
+    _ask(_SETLINK, head + attribute(_IFLA_PROTINFO | _NESTED, state))
 
 
 def add_address(interface: str, address: str) -> None:
@@ -85,9 +85,9 @@ def add_address(interface: str, address: str) -> None:
     it = ip_interface(address)
     flags = _IFA_F_NODAD if it.version == _V6 else 0
     request = _IFADDR.pack(_family(it), it.network.prefixlen, flags, 0, socket.if_nametoindex(interface))
-    request += _attribute(_IFA_LOCAL, it.ip.packed) + _attribute(_IFA_ADDRESS, it.ip.packed)
+    request += attribute(_IFA_LOCAL, it.ip.packed) + attribute(_IFA_ADDRESS, it.ip.packed)
     if it.version != _V6 and it.network.num_addresses > 1:
-        request += _attribute(_IFA_BROADCAST, it.network.broadcast_address.packed)
+        request += attribute(_IFA_BROADCAST, it.network.broadcast_address.packed)
     _ask(_NEWADDR, request, _CREATE)
 
 
@@ -95,7 +95,7 @@ def add_gateway(gateway: str) -> None:
     """Add the default route over a gateway that is on a link."""
     it = ip_address(gateway)
     request = _RTMSG.pack(_family(it), 0, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC, 0, _UNICAST, 0)
-    _ask(_NEWROUTE, request + _attribute(_RTA_GATEWAY, it.packed), _CREATE)
+    _ask(_NEWROUTE, request + attribute(_RTA_GATEWAY, it.packed), _CREATE)
 
 
 def impair(interface: str, impairment: Impairment) -> None:
@@ -103,10 +103,10 @@ def impair(interface: str, impairment: Impairment) -> None:
     loss, duplicate = _share(impairment.loss), _share(impairment.duplicate)
     every = 1 if impairment.reorder else 0
     options = _NETEM.pack(0, _QUEUED_PACKETS, loss, every, duplicate, 0)
-    options += _attribute(_NETEM_LATENCY64, struct.pack("q", int(impairment.delay * 1e9)))
-    options += _attribute(_NETEM_JITTER64, struct.pack("q", int(impairment.jitter * 1e9)))
-    options += _attribute(_NETEM_REORDER, struct.pack("II", _share(impairment.reorder), 0))
-    request = _qdisc(interface) + _text(_TCA_KIND, "netem") + _attribute(_TCA_OPTIONS, options)
+    options += attribute(_NETEM_LATENCY64, struct.pack("q", int(impairment.delay * 1e9)))
+    options += attribute(_NETEM_JITTER64, struct.pack("q", int(impairment.jitter * 1e9)))
+    options += attribute(_NETEM_REORDER, struct.pack("II", _share(impairment.reorder), 0))
+    request = _qdisc(interface) + _text(_TCA_KIND, "netem") + attribute(_TCA_OPTIONS, options)
     _ask(_NEWQDISC, request, _CREATE_OR_REPLACE)
 
 
@@ -117,9 +117,8 @@ def relieve(interface: str) -> None:
 
 def addresses() -> tuple[InterfaceAddress, ...]:
     """Return all addresses of global scope, in the kernel's order."""
-    with _open() as link:
-        link.send(_message(_GETADDR, _IFADDR.pack(0, 0, 0, 0, 0), _NLM_F_REQUEST | _NLM_F_DUMP))
-        found = [_address(body) for kind, body in _answers(link) if kind == _NEWADDR]
+    with contextlib.closing(Rtnetlink()) as kernel:
+        found = [_address(body) for body in kernel.dump(_GETADDR, _IFADDR.pack(0, 0, 0, 0, 0))]
     return tuple(address for address in found if address is not None)
 
 
@@ -135,7 +134,7 @@ def read_notices(link: socket.socket) -> Iterator[tuple[bool, str]]:
     """Yield what was told so far: whether an address has come or gone, and it with its prefix length."""
     with contextlib.suppress(BlockingIOError):
         while True:
-            for kind, body in _messages(link.recv(1 << 17)):
+            for kind, _, body in messages(link.recv(1 << 17)):
                 if kind in {_NEWADDR, _DELADDR}:
                     yield kind == _NEWADDR, _text_of(body)
 
@@ -152,8 +151,6 @@ _NEWLINK, _SETLINK, _NEWADDR, _DELADDR, _GETADDR, _NEWROUTE, _NEWQDISC, _DELQDIS
     37,
 )
 _IPV4_ADDRESSES, _IPV6_ADDRESSES = 0x10, 0x100
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x1, 0x4, 0x300
 _CREATE, _CREATE_OR_REPLACE = 0x600, 0x500
 _NESTED = 0x8000
 _IFLA_IFNAME, _IFLA_MASTER, _IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_NET_NS_PID = 3, 10, 12, 18, 19
@@ -164,8 +161,6 @@ _TCA_KIND, _TCA_OPTIONS, _TC_ROOT = 1, 2, 0xFFFFFFFF
 _NETEM_REORDER, _NETEM_LATENCY64, _NETEM_JITTER64 = 3, 10, 11
 _IFF_UP, _DISABLED, _FORWARDING, _V6, _QUEUED_PACKETS = 1, 0, 3, 6, 10_000
 
-_HEADER = struct.Struct("IHHII")
-_ATTRIBUTE = struct.Struct("HH")
 _IFINFO = struct.Struct("BxHiII")
 _IFADDR = struct.Struct("BBBBI")
 _RTMSG = struct.Struct("BBBBBBBBI")
@@ -188,20 +183,16 @@ def _share(part: float) -> int:
 
 
 def _kind(name: str, options: bytes = b"") -> bytes:
-    nested = _attribute(_IFLA_INFO_DATA, options) if options else b""
-    return _attribute(_IFLA_LINKINFO, _text(_IFLA_INFO_KIND, name) + nested)
+    nested = attribute(_IFLA_INFO_DATA, options) if options else b""
+    return attribute(_IFLA_LINKINFO, _text(_IFLA_INFO_KIND, name) + nested)
 
 
 def _text(kind: int, text: str) -> bytes:
-    return _attribute(kind, text.encode() + b"\0")
+    return attribute(kind, text.encode() + b"\0")
 
 
 def _number(kind: int, number: int) -> bytes:
-    return _attribute(kind, struct.pack("I", number))
-
-
-def _attribute(kind: int, payload: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(payload), kind) + payload + bytes(-len(payload) % 4)
+    return attribute(kind, struct.pack("I", number))
 
 
 def _family(it: IPv4Address | IPv6Address) -> int:
@@ -210,44 +201,12 @@ def _family(it: IPv4Address | IPv6Address) -> int:
 
 def _ask(kind: int, body: bytes, flags: int = 0) -> None:
     """Send one request; raises LabError with the kernel's reason."""
-    with _open() as link:
-        link.send(_message(kind, body, flags | _NLM_F_REQUEST | _NLM_F_ACK))
-        for _ in _answers(link):
-            pass
-
-
-def _message(kind: int, body: bytes, flags: int) -> bytes:
-    return _HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body
-
-
-@contextlib.contextmanager
-def _open() -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as link:
-        link.bind((0, 0))
-        yield link
-
-
-def _answers(link: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """Yield type and body of each answer up to the one that ends them."""
-    while True:
-        for kind, body in _messages(link.recv(1 << 17)):
-            if kind in {_NLMSG_ERROR, _NLMSG_DONE}:
-                _raise_for(-struct.unpack_from("i", body)[0])
-                return
-            yield kind, body
-
-
-def _messages(received: bytes) -> Iterator[tuple[int, bytes]]:
-    while received:
-        length, kind, *_ = _HEADER.unpack_from(received)
-        yield kind, received[_HEADER.size : length]
-        received = received[(length + 3) & ~3 :]
-
-
-def _raise_for(number: int) -> None:
-    if number:
-        message = f"the lab's network: {os.strerror(number)}"
-        raise LabError(message)
+    with contextlib.closing(Rtnetlink()) as kernel:
+        try:
+            kernel.do(kind, body, flags)
+        except OSError as error:
+            message = f"the lab's network: {error.strerror}"
+            raise LabError(message) from None
 
 
 def _address(body: bytes) -> InterfaceAddress | None:
@@ -255,7 +214,7 @@ def _address(body: bytes) -> InterfaceAddress | None:
     _, _, _, scope, index = _IFADDR.unpack_from(body)
     if scope != 0:
         return None
-    told = dict(_attributes(body[_IFADDR.size :]))
+    told = dict(attributes(body, _IFADDR.size))
     interface = socket.if_indextoname(index)
     label = told[_IFA_LABEL].rstrip(b"\0").decode() if _IFA_LABEL in told else interface
     return InterfaceAddress(interface, _text_of(body), label)
@@ -264,13 +223,6 @@ def _address(body: bytes) -> InterfaceAddress | None:
 def _text_of(body: bytes) -> str:
     """Return the address, with its prefix length, that an RTM_NEWADDR or RTM_DELADDR is about."""
     _, length, *_ = _IFADDR.unpack_from(body)
-    told = dict(_attributes(body[_IFADDR.size :]))
+    told = dict(attributes(body, _IFADDR.size))
     packed = told.get(_IFA_LOCAL, told.get(_IFA_ADDRESS, b""))
     return f"{ip_address(packed)}/{length}"
-
-
-def _attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
-    while body:
-        length, kind = _ATTRIBUTE.unpack_from(body)
-        yield kind, body[_ATTRIBUTE.size : length]
-        body = body[(length + 3) & ~3 :]

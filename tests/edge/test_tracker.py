@@ -14,8 +14,8 @@ from lvsd.config.model import Command, TrackedCommand
 from lvsd.edge import commands
 from lvsd.edge.commands import Ended
 from lvsd.edge.tracker import Tracker
-from lvsd.health.verdict import Health, Verdict
-from lvsd.vrrp.tracking import judge, next_run_at
+from lvsd.health.verdict import Health, Verdict, next_slot
+from lvsd.vrrp.tracking import judge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -88,7 +88,7 @@ def test_the_first_run_decides_and_then_rise_and_fall(runs: str, rise: int, fall
 def test_runs_keep_their_beat_and_a_turn_that_has_passed_is_left_out(
     due_at: float, now: float, at: float
 ) -> None:
-    assert next_run_at(replace(tracked("it", ""), interval=5.0), due_at, now) == at
+    assert next_slot(5.0, due_at, now) == at
 
 
 async def test_the_first_verdict_and_each_change_are_told(

@@ -71,7 +71,7 @@ async def test_vips_are_taken_off_an_interface_that_gets_another_name(
 ) -> None:
     kernel, wanted = Kernel(), vip("192.168.0.101/24")
     monkeypatch.setattr(
-        vip_keeper, "_number", lambda name: dict(map(reversed, kernel.names.items())).get(name, 0)
+        vip_keeper, "number_of", lambda name: dict(map(reversed, kernel.names.items())).get(name, 0)
     )
     monkeypatch.setattr(vip_keeper, "_name", lambda number: kernel.names.get(number, ""))
     vips, told = Vips([]), list[Effect]()
