@@ -306,7 +306,7 @@ async def test_a_file_that_takes_too_long_is_given_up(valid: Path, monkeypatch: 
     monkeypatch.setattr(parser, "TIME_LIMIT", 0.01)
     began = perf_counter()
     assert await mistakes_of(valid) == [": could not be read: it took more than 0 s"]
-    assert perf_counter() - began < 5
+    assert perf_counter() - began < 30
 
 
 @pytest.mark.parametrize(
