@@ -116,4 +116,11 @@ class Notify:
     state: str
 
 
-FailoverEffect: TypeAlias = Report | Send | KeepAddresses | Announce | Inquire | Meet | Notify
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Tell the other director, which has the instance's VIPs or will, of connections that came by them."""
+
+    instance: VrrpInstance
+
+
+FailoverEffect: TypeAlias = Report | Send | KeepAddresses | Announce | Inquire | Meet | Notify | HandOver

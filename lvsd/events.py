@@ -590,6 +590,14 @@ class SyncChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SyncHandedOver(Event):
+    """A VIP goes to the other director: its kernel was sent `connections` that this one's is slow to send."""
+
+    name: ClassVar[str] = "sync.handover"
+    connections: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SyncRefused(_Worded, _Error):
     """The kernel does not synchronise IPVS connections, for `reason`; it is tried again every ten seconds.
 

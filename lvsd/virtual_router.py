@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, assert_never
 
-from lvsd.effects import Announce, FailoverEffect, Inquire, KeepAddresses, Meet, Notify, Report, Send
+from lvsd.effects import (
+    Announce,
+    FailoverEffect,
+    HandOver,
+    Inquire,
+    KeepAddresses,
+    Meet,
+    Notify,
+    Report,
+    Send,
+)
 from lvsd.events import AddressContested, SnapshotVrrp, VrrpChanged, VrrpContested, VrrpMaster, VrrpTracked
 from lvsd.telling import timestamp
 from lvsd.vrrp import machine
@@ -97,7 +107,7 @@ class VirtualRouter:
         due = self._tenure.fire(now.monotonic)
         effects: list[FailoverEffect] = []
         if due.drop:
-            effects.append(KeepAddresses())
+            effects += [KeepAddresses(), HandOver(self.config)]
         if due.announce:
             effects.append(Announce(self.config))
         if due.inquire:
@@ -113,7 +123,8 @@ class VirtualRouter:
         if said.priority != RESIGNED:
             self._covers_addresses = said.covers_addresses
             effects += self._know_master(said, now)
-            self._tenure.relieve(now.monotonic, self._linger)
+            if self._tenure.relieve(now.monotonic, self._linger):
+                effects.append(HandOver(self.config))
             if self.resuming:
                 self.resuming = False
                 effects.append(KeepAddresses())
@@ -324,7 +335,7 @@ class VirtualRouter:
                     said = Advertise(RESIGNED) in step.effects
                     stay = self._linger if to is not None else self._longest_stay if said else 0.0
                     self._tenure.release(now.monotonic, stay)
-                    effects += [] if stay else [KeepAddresses()]
+                    effects += [HandOver(self.config)] if stay else [KeepAddresses()]
                 case _:
                     assert_never(effect)
         if type(before) is not type(self.state):

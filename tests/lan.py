@@ -9,7 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from lvsd.config.model import DirectorAddress, VrrpInstance
-from lvsd.effects import Announce, Inquire, KeepAddresses, Meet, Notify, Report, Send
+from lvsd.effects import Announce, HandOver, Inquire, KeepAddresses, Meet, Notify, Report, Send
 from lvsd.events import Event, VrrpChanged
 from lvsd.failover import Failover, Link, Packet
 from lvsd.model import Address, Instant
@@ -56,6 +56,7 @@ class Node:
     notices: list[tuple[str, str]] = field(default_factory=list)
     announced: list[float] = field(default_factory=list)
     inquired: list[float] = field(default_factory=list)
+    handed_over: list[float] = field(default_factory=list)
     sent: list[tuple[float, Send]] = field(default_factory=list)
     waiting: list[Packet] = field(default_factory=list)
 
@@ -113,6 +114,8 @@ class Lan:
                     pass  # who is where is known here
                 case Inquire():
                     node.inquired.append(self.now)
+                case HandOver():
+                    node.handed_over.append(self.now)
                 case Notify(instance, state):
                     node.notices.append((instance.name, state))
 

@@ -29,6 +29,7 @@ from lvsd.failover import Link, Packet
 from lvsd.model import Address
 from lvsd.vrrp.admission import MOST_TROUBLES, Limiter
 from lvsd.vrrp.packet import GROUP_V4, Advertisement, encode
+from lvsd.vrrp.tenure import LINGER
 
 PEER = Address.parse("192.0.2.9")
 BOUND_100 = 3 + 156 / 256
@@ -122,6 +123,25 @@ def test_a_master_that_stops_keeps_the_vip_until_another_has_it(lan: Lan, pair: 
     assert both[0] - stopped_at < 0.62  # the skew
     assert vs1.notices[-1] == ("vip", "stop")
     assert vs2.notices[-1] == ("vip", "master")
+
+
+def test_connections_are_handed_over_before_during_and_at_the_end_of_a_move(
+    lan: Lan, pair: tuple[Node, Node]
+) -> None:
+    vs1, vs2 = pair
+    stopped_at = lan.now
+    lan.do(vs1, vs1.failover.stop)
+    lan.run(5)
+    heard_at = next(at for at, event in vs2.events[::-1] if getattr(event, "new", "") == "master")
+    expected = [stopped_at, heard_at, heard_at + LINGER]
+    assert vs1.handed_over == pytest.approx(expected, abs=0.01)
+
+    lan.add("vs1 again", instance(priority=150))
+    came_at = lan.now
+    lan.run(10)
+    yielded_at = next(at for at, event in vs2.events[::-1] if getattr(event, "new", "") == "backup")
+    assert yielded_at > came_at
+    assert vs2.handed_over == pytest.approx([yielded_at, yielded_at + LINGER], abs=0.01)
 
 
 @pytest.mark.parametrize(("virtual_mac", "together"), [(False, 0.05), (True, 0.3)])

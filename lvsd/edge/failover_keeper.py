@@ -7,11 +7,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from lvsd.config.model import TrackedCommand, TrackedService
+from lvsd.edge.handover import Handover
 from lvsd.edge.mac_keeper import MacKeeper
 from lvsd.edge.notifier import Notifier
 from lvsd.edge.sync_daemons import SyncDaemons
 from lvsd.edge.tracker import Tracker
-from lvsd.edge.vrrp_keeper import VrrpKeeper
+from lvsd.edge.vrrp_keeper import MASTER, VrrpKeeper
 from lvsd.errors import KernelError
 from lvsd.events import SyncChanged, SyncRefused, VrrpWaiting
 from lvsd.failover import Failover, name_of
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 SERVE_LOOKS_EVERY: Final[Seconds] = 0.05
 SERVES_WITHIN: Final[Seconds] = 30.0
 """How long, beyond what the checks take, verdicts are waited for that do not come."""
+
+LISTENS_ON: Final[Seconds] = 1.0
+"""So long a new master takes in what the one before still has to tell of connections."""
 
 RETRY_EVERY: Final[Seconds] = 10.0
 NOTIFIED_WITHIN: Final[Seconds] = 5.0
@@ -54,14 +58,19 @@ class FailoverKeeper:
         self._report = report
         self._keep = keep
         self._macs = MacKeeper(keep, self._mac_made, report)
-        self._vrrp = VrrpKeeper(self.failover, links, addresses, keep, report, self._notify, self._macs)
+        self._vrrp = VrrpKeeper(
+            self.failover, links, addresses, keep, report, self._notify, self._hand_over, self._macs
+        )
         self._notifier = Notifier(report)
         self._tracker = Tracker(self._find)
         self._daemons = SyncDaemons(ipvs)
+        self._handover = Handover(report)
         self._sync: SyncSettings | None = None
-        self._synchronised: tuple[SyncSettings | None, SyncRole | None] = (None, None)
+        self._synchronised: tuple[SyncSettings | None, SyncRole | None, bool] = (None, None, False)
         self._sync_told: tuple[SyncSettings | None, SyncRole | None] = (None, None)
         self._sync_changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._listens_until: Seconds = 0.0
         self._refused = ""
 
     def start(self, settings: Settings, recorded: Iterable[DirectorAddress]) -> None:
@@ -91,7 +100,7 @@ class FailoverKeeper:
         self._macs.look(interface)
         self._vrrp.look(interface)
         if self._sync is not None and self._sync.interface == interface:
-            self._synchronised = (None, None)
+            self._synchronised = (None, None, False)
             self._sync_changed.set()
 
     def weigh(self, services: Iterable[str]) -> None:
@@ -110,6 +119,7 @@ class FailoverKeeper:
         self._vrrp.feed(self.failover.stop)
         await self._vrrp.released(within)
         await self._macs.finish(within)
+        await self._handover.finish()
         if self._sync is not None:
             with suppress(KernelError):  # the kernel goes on taking in what the new master's has to tell
                 await self._daemons.set(self._sync, SyncRole.BACKUP)
@@ -175,19 +185,19 @@ class FailoverKeeper:
             await self._set_daemons()
 
     async def _set_daemons(self) -> None:
-        wanted = self._sync, self._role()
-        if wanted == self._synchronised:
+        settings, role = wanted = self._sync, self._role()
+        listening = self._loop.time() < self._listens_until
+        if (*wanted, listening) == self._synchronised:
             return
         try:
-            await self._daemons.set(*wanted)
+            await self._daemons.set(settings, role, listening=listening)
         except KernelError as error:
             if str(error) != self._refused:
                 self._refused = str(error)
                 self._report(SyncRefused(reason=self._refused))
             self._sync_told = (None, None)
             return
-        self._refused, self._synchronised = "", wanted
-        settings, role = wanted
+        self._refused, self._synchronised = "", (settings, role, listening)
         if settings is not None and role is not None and wanted != self._sync_told:
             self._report(SyncChanged(role=str(role), interface=settings.interface))
         self._sync_told = wanted
@@ -207,8 +217,15 @@ class FailoverKeeper:
         self._tracker.follow(each for each in self._tracked() if isinstance(each, TrackedCommand))
 
     def _notify(self, instance: VrrpInstance, state: str) -> None:
+        if state == MASTER:
+            self._listens_until = self._loop.time() + LISTENS_ON
+            self._loop.call_at(self._listens_until + 0.01, self._sync_changed.set)
         self._sync_changed.set()
         self._notifier.notify(instance, state)
+
+    def _hand_over(self, instance: VrrpInstance) -> None:
+        if self._sync is not None and instance.name == self._sync.instance:
+            self._handover.begin(self._sync, frozenset(self._director.ledger.actual))
 
     def _find(self, tracked: Tracked, well: bool, reason: str) -> None:  # noqa: FBT001
         self._vrrp.feed(lambda now: self.failover.find(name_of(tracked), well, reason, now))

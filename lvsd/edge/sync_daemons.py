@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from lvsd.edge.interfaces import number_of
 from lvsd.edge.ipvs import NO_RIGHT
 from lvsd.errors import KernelError
-from lvsd.ipvs.sync import StopDaemon, daemon, steps, stops
+from lvsd.ipvs.sync import StopDaemon, SyncRole, daemon, steps, stops
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lvsd.config.model import SyncSettings
     from lvsd.edge.ipvs import Ipvs
-    from lvsd.ipvs.sync import Step, SyncDaemon, SyncRole
+    from lvsd.ipvs.sync import Step, SyncDaemon
 
 
 class SyncDaemons:
@@ -33,9 +33,12 @@ class SyncDaemons:
         self._own: SyncSettings | None = None
         self._interface = 0
 
-    async def set(self, settings: SyncSettings | None, role: SyncRole | None) -> None:
+    async def set(
+        self, settings: SyncSettings | None, role: SyncRole | None, *, listening: bool = False
+    ) -> None:
         """Let the daemon of `role` run and no other; with None for either, none of lvsd's own.
 
+        With `listening`, a backup goes on beside a master: the other director still has something to tell.
         Calls are carried out in their order. To be called too when the interface was deleted and is back: the
         kernel's daemon does not notice, and sends or receives nothing any more.
 
@@ -45,11 +48,16 @@ class SyncDaemons:
             own = {each for each in (self._own, settings) if each is not None}
             if own:
                 self._own = settings or self._own
-                await self._apply(settings, role, own)
+                await self._apply(settings, role, own, listening=listening)
                 self._own = settings
 
     async def _apply(
-        self, settings: SyncSettings | None, role: SyncRole | None, own: Iterable[SyncSettings]
+        self,
+        settings: SyncSettings | None,
+        role: SyncRole | None,
+        own: Iterable[SyncSettings],
+        *,
+        listening: bool,
     ) -> None:
         running = await self._ipvs.sync_daemons()
         if settings is None or role is None:
@@ -57,7 +65,8 @@ class SyncDaemons:
             return
         interface = number_of(settings.interface)
         replaced = interface != 0 and self._interface not in {0, interface}
-        await self._take(steps(running, daemon(settings, role), anew=replaced))
+        beside = daemon(settings, SyncRole.BACKUP) if listening and not replaced else None
+        await self._take(steps(running, daemon(settings, role), beside=beside, anew=replaced))
         self._interface = interface or self._interface
 
     async def _take(self, wanted: Iterable[Step]) -> None:

@@ -67,14 +67,22 @@ class StartDaemon:
 Step: TypeAlias = StopDaemon | StartDaemon
 
 
-def steps(running: Collection[SyncDaemon], wanted: SyncDaemon, *, anew: bool = False) -> tuple[Step, ...]:
+def steps(
+    running: Collection[SyncDaemon],
+    wanted: SyncDaemon,
+    *,
+    beside: SyncDaemon | None = None,
+    anew: bool = False,
+) -> tuple[Step, ...]:
     """Return what leads from the daemons that run to `wanted` alone; nothing where nothing differs.
 
-    With `anew`, a daemon that runs as wanted is not good enough: its interface is another than it was.
+    One that runs as `beside` is left alone. With `anew`, a daemon that runs as wanted is not good enough: its
+    interface is another than it was.
     """
     serving = [] if anew else [each for each in running if _serves(each, wanted)]
     # A role's daemon is stopped before it is started anew: the kernel has no room for two.
-    stopped = tuple(StopDaemon(each) for each in running if each not in serving)
+    others = (each for each in running if beside is None or not _serves(each, beside))
+    stopped = tuple(StopDaemon(each) for each in others if each not in serving)
     return stopped if serving else (*stopped, StartDaemon(wanted))
 
 

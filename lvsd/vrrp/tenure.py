@@ -89,10 +89,15 @@ class Tenure:
         self._claimed_at, self._inquire_at, self._announce_at = None, None, []
         self._leave_at = now + stay if stay else None
 
-    def relieve(self, now: Seconds, stay: Seconds = LINGER) -> None:
-        """Take in that another has the VIPs, or is about to; they stay for `stay` seconds more at most."""
-        if self._leave_at is not None:
-            self._leave_at = min(self._leave_at, now + stay)
+    def relieve(self, now: Seconds, stay: Seconds = LINGER) -> bool:
+        """Take in that another has the VIPs, or is about to; they stay for `stay` seconds more at most.
+
+        Return whether that was not known yet.
+        """
+        if self._leave_at is None or self._leave_at <= now + stay:
+            return False
+        self._leave_at = now + stay
+        return True
 
     def is_settled(self, now: Seconds) -> bool:
         """Tell whether the router has had the VIPs for so long that nobody else should claim them."""

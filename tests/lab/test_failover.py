@@ -48,6 +48,8 @@ vrrp:
     priority: {priority}
     advertisement_interval: {interval}s
     addresses: [{vip}/24]
+ipvs:
+  sync: {{interface: eth0}}
 """
 
 

@@ -27,17 +27,20 @@ from telnet_session import TelnetSession, connections, has_connection
 from waiting import until
 
 from lvsd.config.model import SyncSettings
+from lvsd.edge.handover import Handover
 from lvsd.edge.ipvs import NO_RIGHT, Ipvs
 from lvsd.edge.sync_daemons import SyncDaemons
 from lvsd.errors import KernelError
+from lvsd.events import SyncHandedOver
 from lvsd.ipvs.sync import SyncDaemon, SyncRole
 from lvsd.lab import links
 from lvsd.lab.classic import VIP
-from lvsd.model import Address
+from lvsd.model import Address, Protocol, VirtualAddress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from lvsd.events import Event
     from lvsd.lab.lab import Lab
     from lvsd.lab.machine import Machine
 
@@ -217,6 +220,22 @@ async def test_a_telnet_session_lives_on_when_the_vip_moves(lab: Lab) -> None:
         assert await session.answer() == "login:"
 
 
+async def test_connections_that_the_kernel_has_not_told_are_handed_over(lab: Lab) -> None:
+    vs1, vs2, client = (lab.hosts[name] for name in ("vs1", "vs2", "client"))
+    await prepare(vs1, vs2)
+    await synchronise(vs2, BACKUP)
+    async with await TelnetSession.begin(client) as session:
+        # No master daemon runs: what vs2 knows it has from us.
+        assert await handed_over(vs1) == [SyncHandedOver(connections=1)]
+        await until(lambda: has_connection(vs2, session.port))
+        assert await connections(vs1) == await connections(vs2)
+        await move_vip(vs1, vs2, client)
+        assert await session.answer() == "Password:"
+    async with await TelnetSession.begin(client) as session:
+        # To another service's director it is nothing.
+        assert await handed_over(vs2, port=80) == []
+
+
 async def test_without_synchronisation_the_session_dies_with_the_move(lab: Lab) -> None:
     vs1, vs2, client = (lab.hosts[name] for name in ("vs1", "vs2", "client"))
     await prepare(vs1, vs2)
@@ -259,6 +278,21 @@ async def prepare(vs1: Machine, vs2: Machine, kept_for: int = 900) -> None:
 async def synchronise(director: Machine, role: SyncRole) -> None:
     """Set a director's role, in its own network."""
     await director.do(asyncio.run, _set(role))
+
+
+async def handed_over(director: Machine, port: int = 23) -> list[Event]:
+    """Hand the connections of a service over; return what is told of it."""
+    told: list[Event] = []
+    services = [VirtualAddress(Protocol.TCP, Address.parse(VIP), port)]
+    await director.do(asyncio.run, _hand_over(services, told))
+    return told
+
+
+async def _hand_over(services: list[VirtualAddress], told: list[Event]) -> None:
+    handover = Handover(told.append)
+    handover.begin(LAN, services)
+    handover.begin(LAN, services)  # what was told just now is not told again
+    await handover.finish()
 
 
 async def _set(role: SyncRole) -> None:
