@@ -17,6 +17,7 @@ from lvsd.virtual_router import WAITING, VirtualRouter
 from lvsd.vrrp.admission import MALFORMED, Limiter, differences, trouble_with
 from lvsd.vrrp.machine import Backup, Fault, Initialize, Master
 from lvsd.vrrp.packet import OWNER, RESIGNED, decode
+from lvsd.vrrp.virtual_mac import placed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -150,8 +151,11 @@ class Failover:
 
     def link(self, interface: str, link: Link, now: Instant) -> list[FailoverEffect]:
         """Take in how an interface is."""
-        self._links[interface] = link
+        before, self._links[interface] = self._links.get(interface, Link()), link
         effects: list[FailoverEffect] = []
+        if self._own_of(before) != self._own_of(link) or before.fault != link.fault:
+            for router in self._routers.values():
+                effects += router.try_again(interface, now)
         for router in self._routers.values():
             if router.config.interface == interface:
                 effects += self._speak(router, now)
@@ -164,6 +168,14 @@ class Failover:
         for router in self._routers.values():
             effects += self._weigh(router, now, tracked)
         return [*effects, *self._settle(now)]
+
+    def place(self, vip: DirectorAddress, refusal: str, now: Instant) -> list[FailoverEffect]:
+        """Take in that a VIP was put in place, or why the kernel refused it."""
+        effects: list[FailoverEffect] = []
+        for router in self._routers.values():
+            if vip in placed(router.config):
+                effects += self._do(router, partial(router.place, vip, refusal, now), now)
+        return [*effects, *self._settle(now)] if effects else []
 
     def hear(self, packet: Packet, now: Instant) -> list[FailoverEffect]:
         """Take in a packet; what is for none of the instances changes nothing."""
@@ -304,17 +316,20 @@ class Failover:
 
     def _own(self, config: VrrpInstance, link: Link) -> Address | None:
         """Return an address of an interface that is no VIP; of IPv6 a link-local one (RFC 9568, 5.1.2.1)."""
-        vips = {vip.address for instance in self.instances for vip in instance.vips}
-        own = [each for each in link.addresses if each.version == config.family and each not in vips]
+        own = [each for each in self._own_of(link) if each.version == config.family]
         if config.family == 6:  # noqa: PLR2004
             own = [each for each in own if each.is_link_local]
         return own[0] if own else None
 
+    def _own_of(self, link: Link) -> list[Address]:
+        """Return the addresses on an interface that are no VIPs."""
+        vips = {vip.address for instance in self.instances for vip in instance.vips}
+        return [each for each in link.addresses if each not in vips]
+
     def _weigh_all(self, router: VirtualRouter, now: Instant) -> list[FailoverEffect]:
         """Take in how all that a router tracks is, and what it tracks no more."""
         wanted = {name_of(tracked) for tracked in router.config.track}
-        router.heed_only(wanted)
-        effects: list[FailoverEffect] = []
+        effects = router.heed_only(wanted, now)
         for name in wanted:
             effects += self._weigh(router, now, name)
         return effects + self._speak(router, now)

@@ -23,11 +23,12 @@ from lvsd.vrrp.admission import Limiter
 from lvsd.vrrp.machine import Advertise, Ask, Backup, Claim, Fault, Initialize, Master, Release, Router
 from lvsd.vrrp.packet import OWNER, RESIGNED, Advertisement
 from lvsd.vrrp.tenure import LINGER, LINGER_VIRTUAL, MARGIN, Tenure
+from lvsd.vrrp.virtual_mac import placed
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from lvsd.config.model import VrrpInstance
+    from lvsd.config.model import DirectorAddress, VrrpInstance
     from lvsd.model import Address, Instant, Seconds
     from lvsd.vrrp.machine import State, Step
 
@@ -213,9 +214,11 @@ class VirtualRouter:
 
     def stop(self, reason: str, now: Instant) -> list[FailoverEffect]:
         """Take part no more. The VIPs go when another director has them, or after a while."""
+        # Peers still hear as master who holds what an earlier run held: its last word was said again.
+        state = Master(now.monotonic) if self.resuming and self.source is not None else self.state
         self.resuming = False
-        notice = [self._notify("stop")]
-        return [*self._take(machine.resign(self.state, Initialize()), reason, now), *notice, KeepAddresses()]
+        effects = self._take(machine.resign(state, Initialize()), reason, now)
+        return [*effects, self._notify("stop"), KeepAddresses()]
 
     def change(self, config: VrrpInstance, now: Instant) -> list[FailoverEffect]:
         """Go on under other settings, without leaving the state."""
@@ -255,12 +258,32 @@ class VirtualRouter:
         )
         return [Report(told)]
 
-    def heed_only(self, tracked: AbstractSet[str]) -> None:
-        """Forget what was wrong with anything that is not tracked any more."""
+    def heed_only(self, tracked: AbstractSet[str], now: Instant) -> list[FailoverEffect]:
+        """Forget what was wrong with anything that is not tracked any more, or is to be tried anew."""
+        effects: list[FailoverEffect] = []
         for gone in self._failing.keys() - tracked:
-            self._failing.pop(gone)
-            self.faults.pop(gone, None)
-            self.penalties.pop(gone, None)
+            effects += self.weigh(gone, 0, "", now)
+        return effects
+
+    def place(self, vip: DirectorAddress, refusal: str, now: Instant) -> list[FailoverEffect]:
+        """Take in that a VIP was put in place, or why the kernel refused it: a peer may do better.
+
+        Whoever can put none in place resigns: a peer that does not preempt would not relieve it.
+        """
+        known = self._failing.keys()
+        new = bool(refusal) and _placing_of(vip) not in known
+        effects = self.weigh(_placing_of(vip), OWNER, refusal, now)
+        if new and self.is_master and all(_placing_of(each) in known for each in placed(self.config)):
+            effects += self.step_down(refusal, now)
+        return effects
+
+    def try_again(self, interface: str, now: Instant) -> list[FailoverEffect]:
+        """Forget which VIPs were refused on an interface that is no longer as it was."""
+        effects: list[FailoverEffect] = []
+        for vip in placed(self.config):
+            if vip.interface == interface:
+                effects += self.weigh(_placing_of(vip), 0, "", now)
+        return effects
 
     def snapshot(self) -> SnapshotVrrp:
         """Return the line of a snapshot that tells how it is."""
@@ -418,6 +441,10 @@ class VirtualRouter:
 _NOBODY = "no master was heard"
 _RESUMED = "it was master when it stopped, and nobody has taken over"
 _LATE = "this director was held up for so long that another took over"
+
+
+def _placing_of(vip: DirectorAddress) -> str:
+    return f"address {vip.address}"
 
 
 def _placing(config: VrrpInstance) -> object:

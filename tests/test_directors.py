@@ -25,10 +25,10 @@ from lvsd.events import (
     VrrpTracked,
     VrrpWaiting,
 )
-from lvsd.failover import Link, Packet
+from lvsd.failover import Failover, Link, Packet
 from lvsd.model import Address
 from lvsd.vrrp.admission import MOST_TROUBLES, Limiter
-from lvsd.vrrp.packet import GROUP_V4, Advertisement, encode
+from lvsd.vrrp.packet import GROUP_V4, RESIGNED, Advertisement, encode
 from lvsd.vrrp.tenure import LINGER
 
 PEER = Address.parse("192.0.2.9")
@@ -350,20 +350,83 @@ def test_a_reload_changes_vips_and_priority_without_leaving_master(lan: Lan, pai
 def test_a_director_that_was_killed_goes_on_where_nobody_took_over(lan: Lan, pair: tuple[Node, Node]) -> None:
     vs1, vs2 = pair
     vs1.dead = True
-    vs1.holds = set()
     lan.run(1)
-    lan.nodes.pop("vs1")
-    lan.nodes = {"vs2": vs2}
-    again = Node("vs1", vs1.source, vs1.failover.__class__(), vs1.instances)
-    lan.nodes["vs1"] = again
-    lan.do(again, lambda now: again.failover.link("eth0", Link((again.source,)), now))
-    lan.do(again, lambda now: again.failover.configure(again.instances, now))
+    again = killed_and_back(lan, vs1)
     lan.do(again, lambda _: again.failover.resume([VIP], {"vip": lan.now + 2}))
     assert [vip for each in again.failover.holding for vip in each.vips] == [VIP]
     lan.do(again, lambda now: again.failover.serve(now, adopted=True, serving=False))
     assert again.changes() == ["master"]
     lan.run(10)
     assert vs2.changes() == ["backup"]
+
+
+def test_a_director_that_is_stopped_before_it_has_resumed_resigns(lan: Lan, pair: tuple[Node, Node]) -> None:
+    again = killed_and_back(lan, pair[0])
+    lan.do(again, lambda _: again.failover.resume([VIP], {}))
+    lan.run(0.1)
+    lan.do(again, again.failover.stop)
+    nobody: list[float] = []
+    lan.run(0.62 + LINGER, watch=lambda: nobody.append(lan.now) if not lan.owners() else None)  # the skew
+    assert [effect.advertisement.priority for _, effect in again.sent] == [RESIGNED]
+    assert lan.owners() == ["vs2"]
+    assert not nobody
+
+
+def killed_and_back(lan: Lan, node: Node) -> Node:
+    """Return a director in its next run, which has done nothing yet."""
+    again = lan.nodes[node.name] = Node(node.name, node.source, Failover(), node.instances)
+    lan.do(again, lambda now: again.failover.link("eth0", Link((again.source,)), now))
+    lan.do(again, lambda now: again.failover.configure(again.instances, now))
+    return again
+
+
+def test_a_director_that_cannot_put_its_vip_in_place_leaves_it_to_one_that_can(
+    lan: Lan, pair: tuple[Node, Node]
+) -> None:
+    vs1, vs2 = pair
+    refused_at = lan.now
+    lan.do(vs1, lambda now: vs1.failover.place(VIP, "IPv6 is disabled there", now))
+    lan.run(1)
+    assert lan.masters() == ["vs2"]
+    lan.run(30)
+    assert lan.masters() == lan.owners() == ["vs2"]
+    assert vs1.changes()[-1] == "backup"
+    told = vs1.of(VrrpTracked)
+    assert [(each.tracked, each.well, each.priority) for each in told] == [
+        (f"address {VIP.address}", False, 1)
+    ]
+
+    # Refused as well, the other is of one priority with it: the VIP is back, and stays.
+    lan.do(vs2, lambda now: vs2.failover.place(VIP, "IPv6 is disabled there", now))
+    lan.run(30)
+    assert len(lan.masters()) == 1
+    settled = vs1.changes(), vs2.changes()
+    for node in pair:
+        lan.do(node, lambda now, node=node: node.failover.place(VIP, "IPv6 is disabled there", now))  # type: ignore[misc]
+    lan.run(30)
+    assert (vs1.changes(), vs2.changes()) == settled
+
+    # What is on the interface changes: it is tried anew.
+    for node in pair:
+        link = Link((node.source, Address.parse("fe80::1")))
+        lan.do(node, lambda now, node=node, link=link: node.failover.link("eth0", link, now))  # type: ignore[misc]
+    lan.run(30)
+    assert lan.masters() == lan.owners() == ["vs1"]
+    assert vs1.of(VrrpTracked)[-1].well
+    assert refused_at < lan.now
+
+
+def test_one_vip_of_two_that_is_refused_costs_the_priority_and_nothing_at_once(lan: Lan) -> None:
+    more = replace(VIP, address=Address.parse("192.0.2.102"))
+    both = instance(priority=150, addresses=(VIP, more))
+    vs1 = lan.add("vs1", both)
+    lan.run(10)
+    lan.do(vs1, lambda now: vs1.failover.place(more, "no", now))
+    lan.run(10)
+    assert vs1.changes() == ["backup", "master"]
+    assert [event.priority for event in vs1.of(VrrpTracked)] == [1]
+    lan.do(vs1, lambda now: vs1.failover.place(more, "", now))
+    assert [event.priority for event in vs1.of(VrrpTracked)] == [1, 150]
 
 
 def test_a_director_that_was_killed_drops_the_vip_where_somebody_took_over(lan: Lan) -> None:

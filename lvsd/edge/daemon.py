@@ -90,11 +90,11 @@ class Daemon:
         self._probes = Probes(self._links.impeded)
         self._prober = Prober(self._probes, self._probe_finished, self._report)
         self._table = TableKeeper(self._director, ipvs, self._feed, self._table_failed)
-        self._vip_keeper = VipKeeper(self._vips, addresses, self._carry_out_now)
         self._recorded = remembered.addresses
         self._failover = FailoverKeeper(
             self._director, self._links, addresses, ipvs, self._keep_vips, self._report
         )
+        self._vip_keeper = VipKeeper(self._vips, addresses, self._carry_out_now, self._failover.placed)
         self._reloader = Reloader(self._director, self._feed, self._report, self._memory.write)
         self._snapshots = Snapshots(
             loaded.settings.director, self._director, self._failover.failover, self._vips, log, self._report

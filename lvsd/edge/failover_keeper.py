@@ -57,7 +57,7 @@ class FailoverKeeper:
         self._director = director
         self._report = report
         self._keep = keep
-        self._macs = MacKeeper(keep, self._mac_made, report)
+        self._macs = MacKeeper(keep, self._mac_made, self.placed, report)
         self._vrrp = VrrpKeeper(
             self.failover, links, addresses, keep, report, self._notify, self._hand_over, self._macs
         )
@@ -94,6 +94,10 @@ class FailoverKeeper:
     def adopted(self) -> None:
         """Take in that the table is as an earlier run has left it."""
         self._vrrp.feed(lambda now: self.failover.serve(now, adopted=True, serving=False))
+
+    def placed(self, vip: DirectorAddress, refusal: str) -> None:
+        """Take in that a VIP was put in place, or why not; once what is under way has come to its end."""
+        self._loop.call_soon(self._vrrp.feed, lambda now: self.failover.place(vip, refusal, now))
 
     def look(self, interface: str) -> None:
         """Take in that something changed about an interface."""

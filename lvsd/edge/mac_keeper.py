@@ -29,17 +29,20 @@ class MacKeeper:
     """Makes an interface before VIPs are put on it, removes it when they have gone, one after the other.
 
     `keep` has the VIPs in place that `bears` says can be, and no others. `made` is told the instance whose
-    VIPs can be put in place now. What the kernel refuses is reported, and tried again.
+    VIPs can be put in place now. What the kernel refuses is reported, and tried again; `placed` is told which
+    VIPs cannot be put in place for that.
     """
 
     def __init__(
         self,
         keep: Callable[[], None],
         made: Callable[[VrrpInstance], None],
+        placed: Callable[[DirectorAddress, str], None],
         report: Callable[[Event], None],
     ) -> None:
         self._keep = keep
         self._tell_made = made
+        self._tell_placed = placed
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._stack = AsyncExitStack()
@@ -186,6 +189,7 @@ class MacKeeper:
         for vip in placed(wanted):
             if vip.interface == name:
                 self._report(AddressRefused(address=str(vip), interface=name, reason=reason))
+                self._tell_placed(vip, reason)
 
     def _try_again(self, name: str) -> None:
         self._postponed.discard(name)

@@ -27,12 +27,22 @@ CHECK_EVERY: Final[Seconds] = 10.0
 
 
 class VipKeeper:
-    """Looks which VIPs are there, and adds and removes what `vips` asks for; all of it at once."""
+    """Looks which VIPs are there, and adds and removes what `vips` asks for; all of it at once.
 
-    def __init__(self, vips: Vips, addresses: Addresses, carry_out: Callable[[list[Effect]], None]) -> None:
+    `placed` is told of each that was to be added, and why it could not be, nothing where it could.
+    """
+
+    def __init__(
+        self,
+        vips: Vips,
+        addresses: Addresses,
+        carry_out: Callable[[list[Effect]], None],
+        placed: Callable[[DirectorAddress, str], None],
+    ) -> None:
         self._vips = vips
         self._addresses = addresses
         self._carry_out = carry_out
+        self._placed = placed
         self._changed = asyncio.Event()
         self._numbers: dict[str, int] = {}
 
@@ -69,6 +79,7 @@ class VipKeeper:
                 self._carry_out(
                     [*self._vips.added(effect.address, error), *misplaced(effect.address, networks)]
                 )
+                self._placed(effect.address, error)
             elif isinstance(effect, RemoveAddress):
                 it = effect.address
                 was = present.get((it.address, it.interface))

@@ -65,9 +65,13 @@ class Host:
 
     def __init__(self) -> None:
         self.told: list[Event] = []
+        self.refused: list[tuple[DirectorAddress, str]] = []
         self.holding: list[VrrpInstance] = []
-        self.keeper = MacKeeper(self.keep, lambda _: self.keep(), self.told.append)
+        self.keeper = MacKeeper(self.keep, lambda _: self.keep(), self.placed, self.told.append)
         self.keeper.begin()
+
+    def placed(self, vip: DirectorAddress, refusal: str) -> None:
+        self.refused.append((vip, refusal))
 
     def keep(self) -> None:
         self.keeper.want(self.holding)
@@ -139,6 +143,7 @@ async def test_a_refusal_is_told_once_and_tried_again(host: Host) -> None:
     for _ in range(20):
         await asyncio.sleep(0.001)
     assert host.told == [AddressRefused(address=str(VIP), interface="vrrp6.51", reason="no right")]
+    assert host.refused == [(VIP, "no right")]
     FakeMacs.refusal = ""
     async with asyncio.timeout(1.0):
         while not host.keeper.bears(VIP):  # noqa: ASYNC110 - nobody tells

@@ -75,7 +75,7 @@ async def test_vips_are_taken_off_an_interface_that_gets_another_name(
     )
     monkeypatch.setattr(vip_keeper, "_name", lambda number: kernel.names.get(number, ""))
     vips, told = Vips([]), list[Effect]()
-    keeper = VipKeeper(vips, kernel, told.extend)  # type: ignore[arg-type]
+    keeper = VipKeeper(vips, kernel, told.extend, lambda *_: None)  # type: ignore[arg-type]
     vips.want([wanted], [wanted])
     keeper.keep("vrrp")
     assert kernel.there == {(wanted.address, 5)}
