@@ -36,7 +36,7 @@ def _lines(state: State, instance: str, told: dict[str, Any]) -> Iterator[str]:
         yield f"It has heard no master, who would hold {', '.join(told['addresses'])}."
     yield f"Its priority is {told['priority']}."
     for tracked, reason in told["failing"].items():
-        yield f"It tracks {tracked}, which is not well: {reason.removeprefix(f'{tracked}: ')}."
+        yield f"It needs {tracked}, which is not well: {reason.removeprefix(f'{tracked}: ')}."
     if not state.complete:
         yield "The log has a gap; what it does not say since is missing here until its next snapshot."
 

@@ -272,9 +272,10 @@ class VirtualRouter:
         """
         known = self._failing.keys()
         new = bool(refusal) and _placing_of(vip) not in known
-        effects = self.weigh(_placing_of(vip), OWNER, refusal, now)
+        fault = f"{_placing_of(vip)}: {refusal}" if refusal else ""
+        effects = self.weigh(_placing_of(vip), OWNER, fault, now)
         if new and self.is_master and all(_placing_of(each) in known for each in placed(self.config)):
-            effects += self.step_down(refusal, now)
+            effects += self.step_down(fault, now)
         return effects
 
     def try_again(self, interface: str, now: Instant) -> list[FailoverEffect]:

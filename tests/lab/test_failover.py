@@ -148,6 +148,8 @@ async def test_a_pair_serves_whatever_becomes_of_its_master(lab: Lab) -> None:
         await vs1.stop()
         assert await cluster.is_with("vs2", after=stopped_at) < cluster.skew("vs2") + MARGIN
         assert client.outage(stopped_at, time.monotonic()) < cluster.skew("vs2") + MARGIN
+        # Those under way as well: they are handed over.
+        assert client.failures_between(stopped_at - 1, time.monotonic()) == ()
 
         back_at = time.monotonic()
         await vs1.restart()
