@@ -49,12 +49,12 @@ _NO_REDIRECTS = {"net.ipv4.conf.all.send_redirects": "0", "net.ipv4.conf.default
 
 _OUTAGE = (
     "One pair of directors at a time, priorities 150 and 100, version 3, both with the table of two web "
-    "servers. The one of 150 is master: kill -9 of all its processes (its kernel goes on forwarding, and "
-    "keeps the VIP), started again, SIGTERM, started again, its cable pulled, its cable plugged in, kill -9 "
-    "and started again at once. One client sends an HTTP request to the VIP every 20 ms and gives up after "
-    "1 s: the longest time without an answer, and how many requests failed. One run. In brackets in the "
-    "first column what the protocol allows: three intervals and the skew after a crash or cut, the skew "
-    "after a stop."
+    "servers, connections synchronised by the kernels. The one of 150 is master: kill -9 of all its "
+    "processes (its kernel goes on forwarding, and keeps the VIP), started again, SIGTERM, started again, "
+    "its cable pulled, its cable plugged in, kill -9 and started again at once. One client sends an HTTP "
+    "request to the VIP every 20 ms and gives up after 1 s: the longest time without an answer, and how "
+    "many requests failed. One run. In brackets in the first column what the protocol allows: three "
+    "intervals and the skew after a crash or cut, the skew after a stop."
 )
 _BOTH = (
     "In the same steps: how long both hosts had the VIP at once, by the notices of their kernels. After a "

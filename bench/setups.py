@@ -141,6 +141,7 @@ def _yaml_shared(shared: Shared | None) -> Iterator[str]:
     yield f"    priority: {shared.priority}"
     yield f"    advertisement_interval: {shared.interval:g}s"
     yield f"    addresses: [{shared.vip}/24]"
+    yield "ipvs: {sync: {interface: eth0}}"
 
 
 def _yaml_services(setup: Setup) -> Iterator[str]:
@@ -158,7 +159,7 @@ def _yaml_services(setup: Setup) -> Iterator[str]:
 def _vrrp_instance(shared: Shared | None) -> Iterator[str]:
     if shared is None:
         return
-    yield from ("global_defs {", "  vrrp_version 3", "}")
+    yield from ("global_defs {", "  vrrp_version 3", f"  lvs_sync_daemon eth0 vip id {VRID}", "}")
     yield "vrrp_instance vip {"
     yield "  state BACKUP"
     yield "  interface eth0"

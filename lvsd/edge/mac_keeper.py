@@ -149,9 +149,9 @@ class MacKeeper:
         await kernel.add(instance.interface, instance.vrid, instance.family)
         self._parents[name] = instance.interface
         self._standing.add(name)
-        if instance.family == _V4 and name not in self._voices:
+        if name not in self._voices:
             with suppress(OSError):  # then the parent sends, and says so where it cannot
-                self._voices[name] = VrrpVoice(name, instance.family)
+                self._voices[name] = VrrpVoice(name, instance.vrid, instance.family)
         if (wanted := self._wanted.get(name)) is not None:
             self._tell_made(wanted)
 
@@ -200,8 +200,6 @@ class MacKeeper:
             self._kernel = await self._stack.enter_async_context(VirtualMacs())
         return self._kernel
 
-
-_V4 = 4
 
 # linux/sockios.h, linux/if.h: struct ifreq's name and flags
 _SIOCGIFFLAGS = 0x8913

@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 import struct
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from pyroute2 import AsyncIPRoute
@@ -15,6 +14,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl import RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
+from lvsd.edge import hushed
+from lvsd.edge.hushed import Hushed
 from lvsd.errors import KernelError
 from lvsd.vrrp.virtual_mac import interface_name, virtual_mac
 
@@ -34,14 +35,13 @@ class VirtualMacs:
     It is there while its instance is master only, for a backup that has it would take packets meant for the
     master.
 
-    Advertisements over IPv4 leave with its MAC by a socket on it, from the parent's address, and are heard on
-    the parent, those of a second master with the same MAC too: a macvlan that is private would keep them from
-    it. Over IPv6 they leave by the parent, whose link-local address it does not have.
+    Advertisements leave with its MAC, from the parent's address, and are heard on the parent, those of a
+    second master with the same MAC too: a macvlan that is private would keep them from it.
     """
 
     def __init__(self) -> None:
         self._kernel = AsyncIPRoute()
-        self._quiet: dict[int, _Quiet] = {}
+        self._hushed = hushed.read()
 
     async def __aenter__(self) -> Self:
         try:
@@ -108,32 +108,30 @@ class VirtualMacs:
                 raise
 
     async def _hush(self, parent: _Link, name: str) -> None:
-        """Keep the parent from telling that the VIPs are at its own MAC address, asked or asking.
-
-        What was set before is known to this run alone: after a crash the parent stays as it was made.
-        """
+        """Keep the parent from telling that the VIPs are at its own MAC address, asked or asking."""
         index = parent["index"]
-        if index not in self._quiet:
-            conf = parent.get(("af_spec", "af_inet"))
-            self._quiet[index] = _Quiet(
-                {_ARP_IGNORE: conf["arp_ignore"], _ARP_ANNOUNCE: conf["arp_announce"]}
-            )
-            ignore = conf["arp_ignore"] or _ITS_OWN
-            await self._set(index, _af_spec_v4({_ARP_IGNORE: ignore, _ARP_ANNOUNCE: _BEST}))
-        self._quiet[index].names.add(name)
+        conf = parent.get(("af_spec", "af_inet"))
+        if index not in self._hushed:
+            before = {_ARP_IGNORE: conf["arp_ignore"], _ARP_ANNOUNCE: conf["arp_announce"]}
+            self._hushed[index] = Hushed(parent.get("ifname"), index, before)
+        self._hushed[index].needed_by.add(name)
+        hushed.write(self._hushed.values())  # before it is done, as for rows
+        ignore = conf["arp_ignore"] or _ITS_OWN
+        await self._set(index, _af_spec_v4({_ARP_IGNORE: ignore, _ARP_ANNOUNCE: _BEST}))
 
     async def _unhush(self, name: str) -> None:
         """Give the parent its settings back with the last interface that needs others."""
-        for index, quiet in list(self._quiet.items()):
-            quiet.names.discard(name)
-            if quiet.names:
+        for index, it in list(self._hushed.items()):
+            it.needed_by.discard(name)
+            if it.needed_by:
                 continue
-            del self._quiet[index]
             try:
-                await self._set(index, _af_spec_v4(quiet.before))
+                await self._set(index, _af_spec_v4(it.before))
             except NetlinkError as error:
                 if error.code != errno.ENODEV:  # it is gone itself
                     raise
+            del self._hushed[index]
+        hushed.write(self._hushed.values())
 
     async def _find(self, name: str) -> _Link | None:
         # A dump, since pyroute2 keeps the acknowledgement of each `get` for ever; and to its end, since the
@@ -148,14 +146,6 @@ class VirtualMacs:
         request["attrs"] = [("IFLA_AF_SPEC", settings)]
         async for _ in await self._kernel.nlm_request(request, RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK):
             pass
-
-
-@dataclass(frozen=True, slots=True)
-class _Quiet:
-    """What was set on a parent, and the interfaces for which it was changed."""
-
-    before: Mapping[int, int]
-    names: set[str] = field(default_factory=set)
 
 
 class _SettingsMessage(nlmsg):  # type: ignore[misc]

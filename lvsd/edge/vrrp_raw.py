@@ -28,7 +28,7 @@ _PKTINFO = struct.Struct("i4s4s")  # struct in_pktinfo of linux/in.h: interface,
 _MREQN = struct.Struct("4s4si")  # struct ip_mreqn of linux/in.h: group, address, interface
 _MREQ_V6 = struct.Struct("16sI")  # struct ipv6_mreq of linux/in6.h: group, interface
 _ROOM_WAITING = 1 << 20
-_INTERNETWORK_CONTROL = 0xC0
+INTERNETWORK_CONTROL = 0xC0
 """What routers say to each other goes first: class selector 6 (RFC 4594, 3.1)."""
 _PRIORITY = 6
 """TC_PRIO_INTERACTIVE of linux/pkt_sched.h: the first band of the queues, and the most without a right."""
@@ -80,7 +80,7 @@ def _options_v4(index: int) -> list[_Option]:
         (socket.IP_MULTICAST_TTL, HOP_LIMIT),
         (socket.IP_MULTICAST_LOOP, 0),
         (socket.IP_TTL, HOP_LIMIT),
-        (socket.IP_TOS, _INTERNETWORK_CONTROL),
+        (socket.IP_TOS, INTERNETWORK_CONTROL),
     ]
     return [(socket.IPPROTO_IP, name, value) for name, value in options]
 
@@ -96,6 +96,6 @@ def _options_v6(index: int) -> list[_Option]:
         (socket.IPV6_MULTICAST_HOPS, HOP_LIMIT),
         (socket.IPV6_MULTICAST_LOOP, 0),
         (socket.IPV6_UNICAST_HOPS, HOP_LIMIT),
-        (socket.IPV6_TCLASS, _INTERNETWORK_CONTROL),
+        (socket.IPV6_TCLASS, INTERNETWORK_CONTROL),
     ]
     return [(socket.IPPROTO_IPV6, name, value) for name, value in options]

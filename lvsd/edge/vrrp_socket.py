@@ -7,9 +7,12 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final
 
-from lvsd.edge.vrrp_raw import PKTINFO_V6, open_socket, send
+from lvsd.edge.vrrp_raw import INTERNETWORK_CONTROL, PKTINFO_V6, open_socket, send
 from lvsd.failover import Packet
 from lvsd.model import Address
+from lvsd.vrrp.neighbours import ETHERTYPE_IPV6, multicast_frame
+from lvsd.vrrp.packet import PROTOCOL
+from lvsd.vrrp.virtual_mac import virtual_mac
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,15 +86,28 @@ class VrrpSocket:
 
 
 class VrrpVoice:
-    """Sends to the group by an interface on which nothing is heard. Raise OSError as VrrpSocket does."""
+    """Sends to the group by the interface that has a VRID's MAC address, and hears nothing there.
 
-    def __init__(self, interface: str, version: int) -> None:
-        self._socket = open_socket(interface, version, hears=False)
+    Raise OSError as VrrpSocket does. IPv6 lets nothing leave by an interface from a link-local address of
+    another; so there the frame is ours.
+    """
+
+    def __init__(self, interface: str, vrid: int, version: int) -> None:
+        self._interface = interface
+        self._mac = bytes.fromhex(virtual_mac(vrid, version).replace(":", ""))
         self._index = socket.if_nametoindex(interface)
+        if version == _V4:
+            self._socket = open_socket(interface, version, hears=False)
+        else:
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
 
-    def send(self, payload: bytes, source: Address, destination: Address) -> None:
-        """Send to the group; raise OSError, also where `source` is no address of this host."""
-        send(self._socket, self._index, payload, source, destination)
+    def send(self, payload: bytes, source: Address, group: Address) -> None:
+        """Send to the group; raise OSError, over IPv4 also where `source` is no address of this host."""
+        if source.version == _V4:
+            send(self._socket, self._index, payload, source, group)
+            return
+        frame = multicast_frame(self._mac, source, group, PROTOCOL, payload, INTERNETWORK_CONTROL)
+        self._socket.sendto(frame, (self._interface, ETHERTYPE_IPV6))
 
     def close(self) -> None:
         """Send no more."""

@@ -13,6 +13,7 @@ from lvsd.model import IPV4_LENGTH, Address
 from lvsd.vrrp.packet import HOP_LIMIT, checksum, pseudo_header
 
 ETHERNET_ARP: Final = 0x0806
+ETHERTYPE_IPV6: Final = 0x86DD
 NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136
 ALL_NODES: Final = Address.parse("ff02::1")
 
@@ -78,6 +79,16 @@ def parse_advertisement(message: bytes) -> Claim | None:
     return _claim(Address(target), mac)
 
 
+def multicast_frame(  # noqa: PLR0913, PLR0917 - a header's fields
+    mac: bytes, source: Address, group: Address, protocol: int, payload: bytes, traffic_class: int = 0
+) -> bytes:
+    """Return a frame from `mac` to an IPv6 multicast group, of hop limit 255 (RFC 8200, 3; RFC 2464, 7)."""
+    ethernet = (_MULTICAST_MAC + group[-4:], mac, ETHERTYPE_IPV6)
+    first = _VERSION_6 | traffic_class << 20
+    header = (*ethernet, first, len(payload), protocol, HOP_LIMIT, source, group)
+    return _ETHERNET_AND_IPV6.pack(*header) + payload
+
+
 _MAC_LENGTH = 6
 _BROADCAST = b"\xff" * _MAC_LENGTH
 _NONE_V4, _NONE_V6 = Address(bytes(IPV4_LENGTH)), Address(bytes(16))
@@ -90,7 +101,6 @@ _ETHERNET_AND_IPV4 = [1, 0x0800, _MAC_LENGTH, IPV4_LENGTH]
 _REQUEST, _REPLY = 1, 2
 
 _ETHERNET_AND_IPV6 = struct.Struct("!6s6sHIHBB16s16s")
-_ETHERTYPE_IPV6 = 0x86DD
 _VERSION_6 = 6 << 28
 _ICMP_V6 = 58
 _DISCOVERY = struct.Struct("!BBHI16s")
@@ -108,11 +118,9 @@ def _arp(mac: bytes, sender: Address, target_mac: bytes, target: Address) -> byt
 
 def _icmp_v6(mac: bytes, source: Address, group: Address, message: bytes) -> bytes:
     """Return the message to a multicast group, with the checksum put in."""
-    length = len(message)
-    summed_up = checksum(pseudo_header(source, group, length, _ICMP_V6) + message)
-    ethernet = (_MULTICAST_MAC + group[-4:], mac, _ETHERTYPE_IPV6)
-    header = _ETHERNET_AND_IPV6.pack(*ethernet, _VERSION_6, length, _ICMP_V6, HOP_LIMIT, source, group)
-    return header + message[:_CHECKSUM_AT] + summed_up.to_bytes(2) + message[_CHECKSUM_AT + 2 :]
+    summed_up = checksum(pseudo_header(source, group, len(message), _ICMP_V6) + message)
+    whole = message[:_CHECKSUM_AT] + summed_up.to_bytes(2) + message[_CHECKSUM_AT + 2 :]
+    return multicast_frame(mac, source, group, _ICMP_V6, whole)
 
 
 def _target_option(options: bytes) -> bytes | None:

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pytest
@@ -116,16 +117,23 @@ async def has(machine: Machine, *names: str) -> None:
     await until(has_them, 20.0)
 
 
-async def advertiser(hearing: Machine) -> str:
-    """Return the MAC address that the next advertisement over IPv4 comes from."""
+async def advertiser(hearing: Machine, family: Family) -> str:
+    """Return the MAC address that the next advertisement comes from."""
+    ethertype, protocol_at = {4: (0x0800, 9), 6: (0x86DD, 6)}[family.version]
     with await hearing.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as frames:
-        frames.bind(("eth0", 0x0800))  # ETH_P_IP
+        frames.bind(("eth0", ethertype))
         async with asyncio.timeout(20):
             while True:
                 packet, sender = await asyncio.get_running_loop().sock_recvfrom(frames, 2048)
-                if packet[9] == PROTOCOL:
+                if packet[protocol_at] == PROTOCOL:
                     mac: bytes = sender[4]
                     return mac.hex(":")
+
+
+async def arp_settings(machine: Machine) -> list[str]:
+    """Return arp_ignore and arp_announce of a director's interface."""
+    folder = Path("/proc/sys/net/ipv4/conf/eth0")
+    return [(await machine.do((folder / name).read_text)).strip() for name in ("arp_ignore", "arp_announce")]
 
 
 async def test_a_failover_changes_nothing_that_a_client_has_learnt(lab: Lab) -> None:
@@ -150,7 +158,8 @@ async def test_a_failover_changes_nothing_that_a_client_has_learnt(lab: Lab) -> 
         added = {(told["interface"], told["address"]) for told in first.found("address.added")}
         assert added == {("vrrp.51", f"{VIP}/32"), ("vrrp6.51", f"{VIP6}/128")}
 
-        assert await advertiser(vs2) == V4.mac
+        for family in FAMILIES:
+            assert await advertiser(vs2, family) == family.mac
 
         asking = [await client.request_every(0.05, each.vip, count=100_000) for each in FAMILIES]
 
@@ -194,6 +203,7 @@ async def test_what_a_run_leaves_is_adopted_given_up_or_withdrawn(bare_lab: Lab)
     async def numbers() -> dict[str, int]:
         return {name: number for number, name in await vs1.do(socket.if_nameindex) if "vrrp" in name}
 
+    before_all = await arp_settings(vs1)
     async with Holders.of(VIP, [vs1, vs2]) as holders, Holders.of(VIP6, [vs1, vs2]) as holders6:
         director = await DirectorProcess.start(vs1, config(150, *FAMILIES))
         await holders.become("vs1")
@@ -220,12 +230,15 @@ async def test_what_a_run_leaves_is_adopted_given_up_or_withdrawn(bare_lab: Lab)
             await each.become("vs2")
         await has(vs1)
         assert await interfaces(vs2) == set(before)
+        assert await arp_settings(vs1) == before_all
+        assert await arp_settings(vs2) == ["1", "2"]
 
         await other.kill()
         withdrawn = await other.ask("withdraw")
         assert "vrrp.51 removed" in withdrawn.output
         assert "vrrp6.51 removed" in withdrawn.output
         await has(vs2)
+        assert await arp_settings(vs2) == before_all
 
 
 async def test_a_reload_gives_and_takes_the_virtual_mac(bare_lab: Lab) -> None:
