@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from lvsd.config.model import TrackedInterface, TrackedService
 from lvsd.effects import KeepAddresses, Report
-from lvsd.errors import PacketError
-from lvsd.events import VrrpDiffers, VrrpRejected, VrrpWaiting
+from lvsd.events import VrrpWaiting
 from lvsd.virtual_router import WAITING, VirtualRouter
-from lvsd.vrrp.admission import MALFORMED, Limiter, differences, trouble_with
 from lvsd.vrrp.machine import Backup, Fault, Initialize, Master
-from lvsd.vrrp.packet import OWNER, RESIGNED, decode
+from lvsd.vrrp.packet import OWNER, RESIGNED
+from lvsd.vrrp.reception import Reception
 from lvsd.vrrp.virtual_mac import placed
 
 if TYPE_CHECKING:
@@ -26,22 +25,11 @@ if TYPE_CHECKING:
     from lvsd.effects import FailoverEffect
     from lvsd.events import Event
     from lvsd.model import Address, Instant, Seconds
+    from lvsd.vrrp.packet import Advertisement
+    from lvsd.vrrp.reception import Packet
 
     Key: TypeAlias = tuple[str, int, int]
     """Interface, IP version and VRID: what tells one virtual router from another (RFC 9568, 6)."""
-
-VRID_AT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """A VRRP packet as it came in on an interface."""
-
-    interface: str
-    source: Address
-    destination: Address
-    hop_limit: int
-    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +53,7 @@ class Failover:
         self._leaving: list[VirtualRouter] = []
         self._links: dict[str, Link] = {}
         self._findings: dict[str, tuple[bool, str]] = {}
-        self._limiter = Limiter()
+        self._reception = Reception()
         self.adopted = False
         self.serving = False
         self.impaired = False
@@ -136,7 +124,7 @@ class Failover:
         present = {(address.address, address.interface) for address in held}
         for router in self._routers.values():
             own = {(address.address, address.interface) for address in router.config.addresses}
-            router.resuming = bool(own & present) and not router.faults
+            router.resuming = bool(own & present) and not router.fitness.faults
             router.fresh_until = fresh_until.get(router.config.name, 0.0)
         for router in self._routers.values():
             router.resuming = router.resuming and all(other.resuming for other in self._group(router))
@@ -179,27 +167,15 @@ class Failover:
 
     def hear(self, packet: Packet, now: Instant) -> list[FailoverEffect]:
         """Take in a packet; what is for none of the instances changes nothing."""
-        payload, source = packet.payload, packet.source
-        vrid = payload[VRID_AT] if len(payload) > VRID_AT else 0
-        router = self._routers.get((packet.interface, source.version, vrid))
-        try:
-            said = decode(payload, source, packet.destination)
-        except PacketError as problem:
-            return self._reject(packet, "", MALFORMED, str(problem), now)
-        if router is None or router.source is None:
-            return []
-        if (trouble := trouble_with(router.config, router.source, said, packet.hop_limit)) is not None:
-            kind, words = trouble
-            return self._reject(packet, "" if kind == MALFORMED else router.config.name, kind, words, now)
-        asked = said.priority == RESIGNED and packet.destination == router.source and not router.config.peers
-        if asked and not router.is_master:
-            return []  # it is for the master, who answers it
-        reports = [
-            VrrpDiffers(instance=router.config.name, peer=str(source), reason=words)
-            for kind, words in differences(router.config, said, packet.destination)
-            if self._limiter.admits((router.config.name, source, kind), now.monotonic)
-        ]
-        return [*map(Report, reports), *self._do(router, lambda: router.hear(said, now), now)]
+        router = self._routers.get((packet.interface, packet.source.version, packet.vrid))
+        if router is None:
+            return [*map(Report, self._reception.take(packet, None, None, now.monotonic).told)]
+        received = self._reception.take(packet, router.config, router.source, now.monotonic)
+        effects: list[FailoverEffect] = [*map(Report, received.told)]
+        said = received.said
+        if said is None or (self._asks(packet, said, router) and not router.is_master):
+            return effects  # a question is for the master, who answers it
+        return effects + self._do(router, lambda: router.hear(said, now), now)
 
     def claimed(self, interface: str, address: Address, mac: str, now: Instant) -> list[FailoverEffect]:
         """Take in that another host on the LAN of an interface says that it has an address."""
@@ -285,11 +261,12 @@ class Failover:
             return []
         self._agree(router, now)
         router.impaired = self.impaired
-        router.faults.pop(_GROUP, None)
-        others = (other for other in self._group(router) if other.faults.keys() - {_GROUP})
+        faults = router.fitness.faults
+        faults.pop(_GROUP, None)
+        others = (other for other in self._group(router) if other.fitness.faults.keys() - {_GROUP})
         if (other := next(others, None)) is not None:
-            why = next(reason for what, reason in other.faults.items() if what != _GROUP)
-            router.faults[_GROUP] = f"{other.config.name}, of the same sync group: {why}"
+            why = next(reason for what, reason in other.fitness.faults.items() if what != _GROUP)
+            faults[_GROUP] = f"{other.config.name}, of the same sync group: {why}"
         serving = self.serving and not self._awaited(router.config)
         return self._do(router, lambda: router.settle(now, adopted=self.adopted, serving=serving), now)
 
@@ -297,7 +274,7 @@ class Failover:
         """Give those of a sync group one priority, and let one of them break ties, lest they pull apart."""
         group = [router, *self._group(router)]
         ceiling = min(each.own_priority for each in group) if len(group) > 1 else OWNER
-        if router.ceiling != ceiling:
+        if router.fitness.ceiling != ceiling:
             router.limit(ceiling, now)
         # The same one on all directors, whatever their interfaces are called.
         router.breaks_ties = router is min(group, key=lambda each: (each.config.vrid, each.config.family))
@@ -307,11 +284,11 @@ class Failover:
         config = router.config
         link = self._links.get(config.interface, Link(fault=f"{config.interface} does not exist"))
         router.speak_from(None if link.fault else config.source or self._own(config, link), now)
-        router.faults.pop(_LINK, None)
+        router.fitness.faults.pop(_LINK, None)
         if router.source is None:
             kind = "address of its own" if config.family == 4 else "link-local address"  # noqa: PLR2004
             nothing = f"{config.interface} has no IPv{config.family} {kind}"
-            router.faults[_LINK] = link.fault or nothing
+            router.fitness.faults[_LINK] = link.fault or nothing
         return self._settle_one(router, now)
 
     def _own(self, config: VrrpInstance, link: Link) -> Address | None:
@@ -343,20 +320,9 @@ class Failover:
                 effects += router.weigh(name, tracked.weight, fault, now)
         return effects
 
-    def _reject(
-        self, packet: Packet, instance: str, kind: str, reason: str, now: Instant
-    ) -> list[FailoverEffect]:
-        count = self._limiter.admits((packet.interface, instance, kind), now.monotonic)
-        if not count:
-            return []
-        told = VrrpRejected(
-            instance=instance,
-            interface=packet.interface,
-            source=str(packet.source),
-            reason=reason,
-            count=count,
-        )
-        return [Report(told)]
+    def _asks(self, packet: Packet, said: Advertisement, router: VirtualRouter) -> bool:
+        """Tell whether a backup asks for an advertisement, and does not resign."""
+        return said.priority == RESIGNED and packet.destination == router.source and not router.config.peers
 
     def _tell_waiting(self, router: VirtualRouter) -> list[FailoverEffect]:
         if self.serving:

@@ -20,6 +20,8 @@ from lvsd.events import AddressContested, SnapshotVrrp, VrrpChanged, VrrpContest
 from lvsd.telling import timestamp
 from lvsd.vrrp import machine
 from lvsd.vrrp.admission import Limiter
+from lvsd.vrrp.fitness import Fitness
+from lvsd.vrrp.known_master import KnownMaster
 from lvsd.vrrp.machine import Advertise, Ask, Backup, Claim, Fault, Initialize, Master, Release, Router
 from lvsd.vrrp.packet import OWNER, RESIGNED, Advertisement
 from lvsd.vrrp.tenure import LINGER, LINGER_VIRTUAL, MARGIN, Tenure
@@ -36,11 +38,10 @@ WAITING: Final = "it does not serve yet: the first verdicts are not in"
 
 
 class VirtualRouter:
-    """Follows one instance. `faults` and `penalties` say what is wrong with this director, by what tells it.
+    """Follows one instance. `fitness` says what is wrong with this director.
 
-    A fault keeps it out, a penalty lowers its priority, which is no higher than its `ceiling`. `resuming`
-    tells that the VIPs are in place from an earlier run, which was master; `fresh_until` is when a peer may
-    have taken over from that run.
+    `resuming` tells that the VIPs are in place from an earlier run, which was master; `fresh_until` is when a
+    peer may have taken over from that run.
     """
 
     def __init__(self, config: VrrpInstance, now: Instant) -> None:
@@ -49,10 +50,7 @@ class VirtualRouter:
         self.since = now.wall
         self.reason = WAITING
         self.source: Address | None = None
-        self.faults: dict[str, str] = {}
-        self.penalties: dict[str, int] = {}
-        self._failing: dict[str, str] = {}
-        self.ceiling = OWNER
+        self.fitness = Fitness()
         self.breaks_ties = True
         self.impaired = False
         self.resuming = False
@@ -60,9 +58,7 @@ class VirtualRouter:
         self._listens_since = now.monotonic
         self._adopted = False
         self._tenure = Tenure()
-        self._master: Address | None = None
-        self._master_priority = 0
-        self._master_until: Seconds = 0.0
+        self._master = KnownMaster()
         self._why_silent = _NOBODY
         self._covers_addresses = True
         self._contested = Limiter()
@@ -85,14 +81,12 @@ class VirtualRouter:
     @property
     def priority(self) -> int:
         """The priority as it is now."""
-        return min(self.own_priority, self.ceiling)
+        return self.fitness.priority(self.config.priority)
 
     @property
     def own_priority(self) -> int:
-        """The priority less the penalties; the owner of the addresses keeps its own."""
-        if self.config.priority == OWNER:
-            return OWNER
-        return max(1, self.config.priority - sum(self.penalties.values()))
+        """The priority that it would have alone, whatever is wrong with others of its sync group."""
+        return self.fitness.own_priority(self.config.priority)
 
     @property
     def next_timer(self) -> Seconds | None:
@@ -129,14 +123,14 @@ class VirtualRouter:
             if self.resuming:
                 self.resuming = False
                 effects.append(KeepAddresses())
-        elif said.source == self._master:
-            self._master_until = now.monotonic
+        else:
+            self._master.resigns(said.source, now.monotonic)
         self._why_silent = self._words_for(said)
         before = self.state
         step = machine.hear(self._router(), before, said, now.monotonic)
         reason = f"{said.source} advertises priority {said.priority}"
         if isinstance(before, Master) and not isinstance(step.state, Master):
-            self._master = said.source
+            self._master.address = said.source
             reason = (
                 f"{reason}, this director's is {self.priority}" if said.priority >= self.priority else _LATE
             )
@@ -165,15 +159,14 @@ class VirtualRouter:
         `serving` tells that this director can serve, `adopted` that it does as far as an earlier run did.
         """
         self._adopted = adopted
-        fault = next(iter(self.faults.values()), "")
-        if fault:
-            return self._bear(fault, now)
+        if self.fitness.fault:
+            return self._bear(self.fitness.fault, now)
         if isinstance(self.state, Backup | Master):
             return []
         if self.resuming and adopted and self._nobody_took_over(now):
             return self._take(machine.start(self._router(), now.monotonic, resuming=True), _RESUMED, now)
         if serving and not self.resuming:
-            self._master, self._why_silent = None, _NOBODY
+            self._master.address, self._why_silent = None, _NOBODY
             return self._take(machine.start(self._router(), now.monotonic), "it can serve", now)
         if isinstance(self.state, Fault):
             return self._take(machine.resign(self.state, Initialize()), WAITING, now)
@@ -188,7 +181,7 @@ class VirtualRouter:
     def limit(self, ceiling: int, now: Instant) -> None:
         """Set how high the priority may be."""
         was = self._router() if self.source is not None else None
-        self.ceiling = ceiling
+        self.fitness.ceiling = ceiling
         if was is not None:
             self.state = machine.revise(was, self._router(), self.state, now.monotonic)
 
@@ -235,19 +228,10 @@ class VirtualRouter:
     def weigh(self, tracked: str, penalty: int, fault: str, now: Instant) -> list[FailoverEffect]:
         """Take in how something tracked is: what it costs the priority, and why it keeps the instance out."""
         was = self._router() if self.source is not None else None
-        known = tracked in self._failing
-        self._failing.pop(tracked, None)
-        self.faults.pop(tracked, None)
-        self.penalties.pop(tracked, None)
-        if fault:
-            self._failing[tracked] = fault
-        if fault and penalty:
-            self.penalties[tracked] = penalty
-        elif fault:
-            self.faults[tracked] = fault
+        changed = self.fitness.weigh(tracked, penalty, fault)
         if was is not None:
             self.state = machine.revise(was, self._router(), self.state, now.monotonic)
-        if known == bool(fault):
+        if not changed:
             return []
         told = VrrpTracked(
             instance=self.config.name,
@@ -261,7 +245,7 @@ class VirtualRouter:
     def heed_only(self, tracked: AbstractSet[str], now: Instant) -> list[FailoverEffect]:
         """Forget what was wrong with anything that is not tracked any more, or is to be tried anew."""
         effects: list[FailoverEffect] = []
-        for gone in self._failing.keys() - tracked:
+        for gone in self.fitness.failing.keys() - tracked:
             effects += self.weigh(gone, 0, "", now)
         return effects
 
@@ -270,7 +254,7 @@ class VirtualRouter:
 
         Whoever can put none in place resigns: a peer that does not preempt would not relieve it.
         """
-        known = self._failing.keys()
+        known = self.fitness.failing.keys()
         new = bool(refusal) and _placing_of(vip) not in known
         fault = f"{_placing_of(vip)}: {refusal}" if refusal else ""
         effects = self.weigh(_placing_of(vip), OWNER, fault, now)
@@ -296,7 +280,7 @@ class VirtualRouter:
             master=self._master_text(),
             addresses=self._addresses(),
             since=timestamp(self.since),
-            failing=dict(self._failing),
+            failing=dict(self.fitness.failing),
         )
 
     def _bear(self, fault: str, now: Instant) -> list[FailoverEffect]:
@@ -316,17 +300,11 @@ class VirtualRouter:
         return listened or now.monotonic < self.fresh_until
 
     def _know_master(self, said: Advertisement, now: Instant) -> list[FailoverEffect]:
-        """Note who is master; a backup tells it where it is another one than before.
-
-        Whoever is weaker than one that was heard just now is not: it will give way.
-        """
-        lately = now.monotonic < self._master_until
-        if said.source != self._master and lately and said.priority < self._master_priority:
-            return []
-        before, self._master = self._master, None if self.is_master else said.source
-        self._master_priority = said.priority
-        self._master_until = now.monotonic + machine.DOWN_AFTER * said.interval
-        if not isinstance(self.state, Backup) or self._master == before:
+        """Note who is master; a backup tells it where it is another one than before."""
+        another = self._master.hear(said, now.monotonic)
+        if self.is_master:
+            self._master.address = None
+        if not another or not isinstance(self.state, Backup):
             return []
         told = VrrpMaster(instance=self.config.name, master=self._master_text(), priority=said.priority)
         return [Report(told), Meet(self.config, said.source)]
@@ -353,7 +331,7 @@ class VirtualRouter:
                     effects.append(self._send(RESIGNED, master))
                 case Claim():
                     self._tenure.claim(now.monotonic)
-                    self.resuming, self._master = False, None
+                    self.resuming, self._master.address = False, None
                     effects.append(KeepAddresses())
                 case Release(to=to):
                     said = Advertise(RESIGNED) in step.effects
@@ -432,7 +410,7 @@ class VirtualRouter:
         return f"{said.source} was not heard any more"
 
     def _master_text(self) -> str:
-        known = self.source if self.is_master else self._master
+        known = self.source if self.is_master else self._master.address
         return "" if known is None else str(known)
 
     def _addresses(self) -> list[str]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from lvsd.config.model import DirectorAddress, VrrpInstance
 from lvsd.effects import Announce, HandOver, Inquire, KeepAddresses, Meet, Notify, Report, Send
 from lvsd.events import Event, VrrpChanged
-from lvsd.failover import Failover, Link, Packet
+from lvsd.failover import Failover, Link
 from lvsd.model import Address, Instant
 from lvsd.vrrp.packet import GROUP_V4, encode
+from lvsd.vrrp.reception import Packet
 
 if TYPE_CHECKING:
     from collections.abc import Callable

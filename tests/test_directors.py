@@ -25,10 +25,11 @@ from lvsd.events import (
     VrrpTracked,
     VrrpWaiting,
 )
-from lvsd.failover import Failover, Link, Packet
+from lvsd.failover import Failover, Link
 from lvsd.model import Address
 from lvsd.vrrp.admission import MOST_TROUBLES, Limiter
 from lvsd.vrrp.packet import GROUP_V4, RESIGNED, Advertisement, encode
+from lvsd.vrrp.reception import Packet
 from lvsd.vrrp.tenure import LINGER
 
 PEER = Address.parse("192.0.2.9")

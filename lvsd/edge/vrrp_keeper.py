@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from lvsd.edge.mac_keeper import MacKeeper
     from lvsd.effects import FailoverEffect
     from lvsd.events import Event
-    from lvsd.failover import Packet
     from lvsd.model import Address, Seconds
+    from lvsd.vrrp.reception import Packet
 
 
 MASTER = "master"

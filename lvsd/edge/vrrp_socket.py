@@ -8,10 +8,10 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from lvsd.edge.vrrp_raw import INTERNETWORK_CONTROL, PKTINFO_V6, open_socket, send
-from lvsd.failover import Packet
 from lvsd.model import Address
 from lvsd.vrrp.neighbours import ETHERTYPE_IPV6, multicast_frame
 from lvsd.vrrp.packet import PROTOCOL
+from lvsd.vrrp.reception import Packet
 from lvsd.vrrp.virtual_mac import virtual_mac
 
 if TYPE_CHECKING:
