@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -35,6 +36,11 @@ SERVERS, A_SERVICE = 500, 50
 RATES = (0, 1000)
 """Probes a second."""
 
+RELOADED = 1000
+"""So many services, each with a real server, does a director reload that is disturbed."""
+
+RELOADS_EVERY: Seconds = 10.0
+
 DIRECTOR = "192.168.0.1"
 SHARED = Shared("192.168.0.101", 150, INTERVAL)
 PATIENCE: Seconds = 40.0
@@ -48,6 +54,11 @@ _LATE = (
     "real servers that it does not probe, or by TCP every 500 ms; how many probes the real servers' kernel "
     "took is in brackets. Each advertisement's time as the lab's kernel stamped it, less that of the one "
     "before, less 100 ms: median, 99.9th percentile, worst. A peer takes over when one is some 250 ms late."
+)
+_DISTURBED = (
+    "The same, with 1,000 virtual services of one real server each, probed by TCP every second, while every "
+    "10 s a file with one real server more or less is reloaded, and 5 s after each reload `ipvsadm -C` "
+    "empties the table: lvsd programs it anew, keepalived does not notice."
 )
 
 
@@ -67,23 +78,27 @@ class _Taken:
 
 async def measure() -> list[Figure]:
     """Return the figures of the lateness."""
-    return [figure for rate in RATES for figure in await _measure_rate(rate)]
+    figures: list[Figure] = []
+    for rate in RATES:
+        check = Check("tcp", SERVERS / rate) if rate else None
+        wanted = setup(SERVERS // A_SERVICE, A_SERVICE, check)
+        figures += await _compare(f"lateness at {rate:,} probes/s", wanted, _LATE)
+    wanted = setup(RELOADED, 1, Check("tcp", 1.0))
+    return figures + await _compare("lateness under reloads", wanted, _DISTURBED, disturb=True)
 
 
-async def _measure_rate(rate: int) -> tuple[Figure, Figure]:
-    check = Check("tcp", SERVERS / rate) if rate else None
-    wanted = replace(setup(SERVERS // A_SERVICE, A_SERVICE, check), shared=SHARED)
-    theirs = await _measure_one(partial(Keepalived, vrrp=True), wanted)
-    ours = await _measure_one(Lvsd, wanted)
-    what = f"{milliseconds(INTERVAL)}: lateness at {rate:,} probes/s"
+async def _compare(what: str, it: Setup, how: str, *, disturb: bool = False) -> list[Figure]:
+    wanted, what = replace(it, shared=SHARED), f"{milliseconds(INTERVAL)}: {what}"
+    theirs = await _measure_one(partial(Keepalived, vrrp=True), wanted, disturb=disturb)
+    ours = await _measure_one(Lvsd, wanted, disturb=disturb)
     say(f"failover, {what}: keepalived {theirs}, lvsd {ours}")
-    return (
-        Figure(what, str(ours), str(theirs), _LATE),
+    return [
+        Figure(what, str(ours), str(theirs), how),
         Figure(f"{what}, idle loop", milliseconds(ours.idle), milliseconds(theirs.idle), _IDLE),
-    )
+    ]
 
 
-async def _measure_one(kind: Callable[[Machine], Director], wanted: Setup) -> _Taken:
+async def _measure_one(kind: Callable[[Machine], Director], wanted: Setup, *, disturb: bool) -> _Taken:
     network = Network((
         Host("vs1", (f"{DIRECTOR}/24",), gateways=("192.168.0.3",)),
         Host("rs1", ("192.168.0.3/24",), services=(Nginx("here\n"),)),
@@ -103,12 +118,25 @@ async def _measure_one(kind: Callable[[Machine], Director], wanted: Setup) -> _T
         await until(strikes.exists)
         await asyncio.sleep(2.0)
         begin, probes = time.monotonic(), await accepted(rs1)
-        await asyncio.sleep(WINDOW)
+        await (_disturb(director, wanted, begin + WINDOW) if disturb else asyncio.sleep(WINDOW))
         end, made = time.monotonic(), await accepted(rs1) - probes
         await director.stop()
         return _Taken(
             capture.lateness(DIRECTOR, begin, end), made / (end - begin), longest(strikes, begin, end)
         )
+
+
+async def _disturb(director: Director, wanted: Setup, end: Seconds) -> None:
+    """Reload again and again, and empty the table between, until a moment."""
+    setups = itertools.cycle((wanted.with_one_more("10.1.200.1"), wanted))
+    for each in setups:
+        director.configure(each)
+        director.reload()
+        await asyncio.sleep(RELOADS_EVERY / 2)
+        await director.machine.run(["/usr/sbin/ipvsadm", "-C"])
+        await asyncio.sleep(RELOADS_EVERY / 2)
+        if time.monotonic() >= end:
+            return
 
 
 def _are_full(watch: Watch, wanted: Setup) -> bool:
