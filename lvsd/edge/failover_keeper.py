@@ -7,16 +7,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from lvsd.config.model import TrackedCommand, TrackedService
-from lvsd.edge.handover import Handover
 from lvsd.edge.mac_keeper import MacKeeper
 from lvsd.edge.notifier import Notifier
-from lvsd.edge.sync_daemons import SyncDaemons
+from lvsd.edge.synchroniser import Synchroniser
 from lvsd.edge.tracker import Tracker
-from lvsd.edge.vrrp_keeper import MASTER, VrrpKeeper
-from lvsd.errors import KernelError
-from lvsd.events import SyncChanged, SyncRefused, VrrpWaiting
+from lvsd.edge.vrrp_keeper import VrrpKeeper
+from lvsd.events import VrrpWaiting
 from lvsd.failover import Failover, name_of
-from lvsd.ipvs.sync import SyncRole
 from lvsd.vrrp.virtual_mac import placed
 
 if TYPE_CHECKING:
@@ -33,9 +30,6 @@ if TYPE_CHECKING:
 SERVE_LOOKS_EVERY: Final[Seconds] = 0.05
 SERVES_WITHIN: Final[Seconds] = 30.0
 """How long, beyond what the checks take, verdicts are waited for that do not come."""
-
-LISTENS_ON: Final[Seconds] = 1.0
-"""So long a new master takes in what the one before still has to tell of connections."""
 
 RETRY_EVERY: Final[Seconds] = 10.0
 NOTIFIED_WITHIN: Final[Seconds] = 5.0
@@ -58,20 +52,14 @@ class FailoverKeeper:
         self._report = report
         self._keep = keep
         self._macs = MacKeeper(keep, self._mac_made, self.placed, report)
+        self._sync = Synchroniser(ipvs, director.ledger, report)
         self._vrrp = VrrpKeeper(
-            self.failover, links, addresses, keep, report, self._notify, self._hand_over, self._macs
+            self.failover, links, addresses, keep, report, self._notify, self._sync.hand_over, self._macs
         )
         self._notifier = Notifier(report)
         self._tracker = Tracker(self._find)
-        self._daemons = SyncDaemons(ipvs)
-        self._handover = Handover(report)
-        self._sync: SyncSettings | None = None
-        self._synchronised: tuple[SyncSettings | None, SyncRole | None, bool] = (None, None, False)
-        self._sync_told: tuple[SyncSettings | None, SyncRole | None] = (None, None)
-        self._sync_changed = asyncio.Event()
+        self._sync_settings: SyncSettings | None = None
         self._loop = asyncio.get_running_loop()
-        self._listens_until: Seconds = 0.0
-        self._refused = ""
 
     def start(self, settings: Settings, recorded: Iterable[DirectorAddress]) -> None:
         """Listen, with the VIPs that an earlier run has left in place and `recorded` for its own."""
@@ -103,9 +91,7 @@ class FailoverKeeper:
         """Take in that something changed about an interface."""
         self._macs.look(interface)
         self._vrrp.look(interface)
-        if self._sync is not None and self._sync.interface == interface:
-            self._synchronised = (None, None, False)
-            self._sync_changed.set()
+        self._sync.look(interface)
 
     def weigh(self, services: Iterable[str]) -> None:
         """Take in whether these services have real servers, those of them that are tracked."""
@@ -116,17 +102,14 @@ class FailoverKeeper:
     async def run(self) -> None:
         """Take part once this director can serve, and let the kernel synchronise connections by role."""
         self._macs.begin()
-        await asyncio.gather(self._serve(), self._synchronise(), self._listen_again())
+        await asyncio.gather(self._serve(), self._sync.run(), self._listen_again())
 
     async def stop(self, within: Seconds) -> None:
         """Leave the VIPs to the peers, and wait until one has them, or it is certain that none wants them."""
         self._vrrp.feed(self.failover.stop)
         await self._vrrp.released(within)
         await self._macs.finish(within)
-        await self._handover.finish()
-        if self._sync is not None:
-            with suppress(KernelError):  # the kernel goes on taking in what the new master's has to tell
-                await self._daemons.set(self._sync, SyncRole.BACKUP)
+        await self._sync.stop()
         await self._notifier.finish(NOTIFIED_WITHIN)
 
     async def close(self) -> None:
@@ -179,57 +162,18 @@ class FailoverKeeper:
             await asyncio.sleep(RETRY_EVERY)
             self._vrrp.look_again()
 
-    async def _synchronise(self) -> None:
-        while True:
-            pause = RETRY_EVERY if self._refused else None
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._sync_changed.wait()
-            self._sync_changed.clear()
-            await self._set_daemons()
-
-    async def _set_daemons(self) -> None:
-        settings, role = wanted = self._sync, self._role()
-        listening = self._loop.time() < self._listens_until
-        if (*wanted, listening) == self._synchronised:
-            return
-        try:
-            await self._daemons.set(settings, role, listening=listening)
-        except KernelError as error:
-            if str(error) != self._refused:
-                self._refused = str(error)
-                self._report(SyncRefused(reason=self._refused))
-            self._sync_told = (None, None)
-            return
-        self._refused, self._synchronised = "", (settings, role, listening)
-        if settings is not None and role is not None and wanted != self._sync_told:
-            self._report(SyncChanged(role=str(role), interface=settings.interface))
-        self._sync_told = wanted
-
     def _mac_made(self, instance: VrrpInstance) -> None:
         self._keep()
         self._vrrp.announce(instance)
 
-    def _role(self) -> SyncRole | None:
-        if self._sync is None:
-            return None
-        return SyncRole.MASTER if self._sync.instance in self.failover.masters else SyncRole.BACKUP
-
     def _follow(self, settings: Settings) -> None:
-        self._sync = settings.ipvs.sync
-        self._sync_changed.set()
+        self._sync_settings = settings.ipvs.sync
+        self._sync.follow(self._sync_settings, self.failover.masters)
         self._tracker.follow(each for each in self._tracked() if isinstance(each, TrackedCommand))
 
     def _notify(self, instance: VrrpInstance, state: str) -> None:
-        if state == MASTER:
-            self._listens_until = self._loop.time() + LISTENS_ON
-            self._loop.call_at(self._listens_until + 0.01, self._sync_changed.set)
-        self._sync_changed.set()
+        self._sync.follow(self._sync_settings, self.failover.masters)
         self._notifier.notify(instance, state)
-
-    def _hand_over(self, instance: VrrpInstance) -> None:
-        if self._sync is not None and instance.name == self._sync.instance:
-            self._handover.begin(self._sync, frozenset(self._director.ledger.actual))
 
     def _find(self, tracked: Tracked, well: bool, reason: str) -> None:  # noqa: FBT001
         self._vrrp.feed(lambda now: self.failover.find(name_of(tracked), well, reason, now))
