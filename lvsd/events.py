@@ -405,10 +405,16 @@ class AddressRemoved(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressRefused(_Worded, _Error):
-    """A VIP could not be added or removed; it is tried again every ten seconds."""
+    """A VIP could not be added or removed; whoever is to hold it tries again every ten seconds.
+
+    A VRRP instance leaves its VIPs to another director meanwhile, where one can have them.
+    """
 
     name: ClassVar[str] = "address.refused"
-    advice: ClassVar[str] = "`reason` is the kernel's: is the interface there, and is its name right?"
+    advice: ClassVar[str] = (
+        "`reason` is the kernel's: is the interface there, and is its name right? Where another director holds "
+        "the VIP, a restart of lvsd on this one has it tried anew."
+    )
     address: str
     interface: str
     reason: str
@@ -481,7 +487,7 @@ class VrrpMaster(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VrrpTracked(_Worded, Event):
-    """Something that a VRRP instance tracks failed or is well again; `priority` is the instance's now."""
+    """Something that a VRRP instance tracks or needs failed or is well again; `priority` is its own now."""
 
     name: ClassVar[str] = "vrrp.tracked"
     instance: str

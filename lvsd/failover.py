@@ -141,7 +141,7 @@ class Failover:
         """Take in how an interface is."""
         before, self._links[interface] = self._links.get(interface, Link()), link
         effects: list[FailoverEffect] = []
-        if self._own_of(before) != self._own_of(link) or before.fault != link.fault:
+        if self._bears(before) != self._bears(link):
             for router in self._routers.values():
                 effects += router.try_again(interface, now)
         for router in self._routers.values():
@@ -297,6 +297,10 @@ class Failover:
         if config.family == 6:  # noqa: PLR2004
             own = [each for each in own if each.is_link_local]
         return own[0] if own else None
+
+    def _bears(self, link: Link) -> tuple[str, set[int]]:
+        """Return what decides which VIPs an interface can have: its fault, and the IP versions it has."""
+        return link.fault, {each.version for each in self._own_of(link)}
 
     def _own_of(self, link: Link) -> list[Address]:
         """Return the addresses on an interface that are no VIPs."""

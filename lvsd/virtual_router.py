@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, assert_never
 
 from lvsd.effects import (
@@ -23,11 +24,12 @@ from lvsd.vrrp.admission import Limiter
 from lvsd.vrrp.fitness import Fitness
 from lvsd.vrrp.known_master import KnownMaster
 from lvsd.vrrp.machine import Advertise, Ask, Backup, Claim, Fault, Initialize, Master, Release, Router
-from lvsd.vrrp.packet import OWNER, RESIGNED, Advertisement
+from lvsd.vrrp.packet import RESIGNED, Advertisement
 from lvsd.vrrp.tenure import LINGER, LINGER_VIRTUAL, MARGIN, Tenure
 from lvsd.vrrp.virtual_mac import placed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Set as AbstractSet
 
     from lvsd.config.model import DirectorAddress, VrrpInstance
@@ -214,60 +216,50 @@ class VirtualRouter:
         return [*effects, self._notify("stop"), KeepAddresses()]
 
     def change(self, config: VrrpInstance, now: Instant) -> list[FailoverEffect]:
-        """Go on under other settings, without leaving the state."""
+        """Go on under other settings, without leaving the state. What is placed otherwise is tried anew."""
         before, was = self.config, self._router() if self.source is not None else None
         self.config = config
-        if was is None:
-            return []
-        self.state = machine.revise(was, self._router(), self.state, now.monotonic)
+        if was is not None:
+            self.state = machine.revise(was, self._router(), self.state, now.monotonic)
+        effects: list[FailoverEffect] = []
+        for vip in set(placed(before)) - set(placed(config)):
+            effects += self.place(vip, "", now)
         if not self.is_master or _placing(before) == _placing(config):
-            return []
+            return effects
         self._tenure.remind(now.monotonic)
-        return [KeepAddresses(), self._send(self.priority), Announce(config)]
+        return [*effects, KeepAddresses(), self._send(self.priority), Announce(config)]
 
     def weigh(self, tracked: str, penalty: int, fault: str, now: Instant) -> list[FailoverEffect]:
         """Take in how something tracked is: what it costs the priority, and why it keeps the instance out."""
-        was = self._router() if self.source is not None else None
-        changed = self.fitness.weigh(tracked, penalty, fault)
-        if was is not None:
-            self.state = machine.revise(was, self._router(), self.state, now.monotonic)
-        if not changed:
-            return []
-        told = VrrpTracked(
-            instance=self.config.name,
-            tracked=tracked,
-            well=not fault,
-            reason=fault or "well",
-            priority=self.priority,
-        )
-        return [Report(told)]
+        return self._judge(tracked, fault, partial(self.fitness.weigh, tracked, penalty, fault), now)
 
     def heed_only(self, tracked: AbstractSet[str], now: Instant) -> list[FailoverEffect]:
-        """Forget what was wrong with anything that is not tracked any more, or is to be tried anew."""
+        """Forget what was wrong with anything that is not tracked any more."""
         effects: list[FailoverEffect] = []
-        for gone in self.fitness.failing.keys() - tracked:
+        for gone in self.fitness.failing.keys() - tracked - self.fitness.refused:
             effects += self.weigh(gone, 0, "", now)
         return effects
 
     def place(self, vip: DirectorAddress, refusal: str, now: Instant) -> list[FailoverEffect]:
         """Take in that a VIP was put in place, or why the kernel refused it: a peer may do better.
 
-        Whoever can put none in place resigns: a peer that does not preempt would not relieve it.
+        A peer that does not preempt would not relieve a master that has no VIP, so that one resigns.
         """
-        known = self.fitness.failing.keys()
-        new = bool(refusal) and _placing_of(vip) not in known
-        fault = f"{_placing_of(vip)}: {refusal}" if refusal else ""
-        effects = self.weigh(_placing_of(vip), OWNER, fault, now)
-        if new and self.is_master and all(_placing_of(each) in known for each in placed(self.config)):
-            effects += self.step_down(fault, now)
+        what = _placing_of(vip)
+        new = bool(refusal) and what not in self.fitness.refused
+        why = f"{what}: {refusal}" if refusal else ""
+        effects = self._judge(what, why, partial(self.fitness.refuse, what, why), now)
+        has_none = self.fitness.refused >= set(map(_placing_of, self.config.vips))
+        if new and self.is_master and (has_none or not self.config.preempt):
+            effects += self.step_down(why, now)
         return effects
 
     def try_again(self, interface: str, now: Instant) -> list[FailoverEffect]:
-        """Forget which VIPs were refused on an interface that is no longer as it was."""
+        """Forget which VIPs of an interface were refused, now that it can bear others than before."""
         effects: list[FailoverEffect] = []
-        for vip in placed(self.config):
+        for vip in self.config.vips:
             if vip.interface == interface:
-                effects += self.weigh(_placing_of(vip), 0, "", now)
+                effects += self.place(vip, "", now)
         return effects
 
     def snapshot(self) -> SnapshotVrrp:
@@ -282,6 +274,25 @@ class VirtualRouter:
             since=timestamp(self.since),
             failing=dict(self.fitness.failing),
         )
+
+    def _judge(
+        self, what: str, fault: str, take_in: Callable[[], bool], now: Instant
+    ) -> list[FailoverEffect]:
+        """Take in what is wrong, or no more, with something; tell it where it was otherwise before."""
+        was = self._router() if self.source is not None else None
+        changed = take_in()
+        if was is not None:
+            self.state = machine.revise(was, self._router(), self.state, now.monotonic)
+        if not changed:
+            return []
+        told = VrrpTracked(
+            instance=self.config.name,
+            tracked=what,
+            well=not fault,
+            reason=fault or "well",
+            priority=self.priority,
+        )
+        return [Report(told)]
 
     def _bear(self, fault: str, now: Instant) -> list[FailoverEffect]:
         """Be in fault, or tell that it is another one by now."""

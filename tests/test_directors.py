@@ -417,6 +417,75 @@ def test_a_director_that_cannot_put_its_vip_in_place_leaves_it_to_one_that_can(
     assert refused_at < lan.now
 
 
+REFUSAL = "IPv6 is disabled there"
+
+
+@pytest.fixture
+def refused(lan: Lan, pair: tuple[Node, Node]) -> tuple[Node, Node]:
+    """Two directors, of which vs1 cannot have the VIP, and vs2 is master for that."""
+    lan.do(pair[0], lambda now: pair[0].failover.place(VIP, REFUSAL, now))
+    lan.run(10)
+    assert lan.masters() == lan.owners() == ["vs2"]
+    return pair
+
+
+def test_a_refused_vip_stays_with_the_other_through_reloads_and_other_addresses(
+    lan: Lan, refused: tuple[Node, Node]
+) -> None:
+    vs1, vs2 = refused
+    before = vs1.changes(), vs2.changes()
+    for number in range(3):
+        lan.do(vs1, lambda now: vs1.failover.configure(vs1.instances, now))
+        own = (vs1.source, Address.parse(f"192.0.2.{20 + number}"))
+        lan.do(vs1, lambda now, own=own: vs1.failover.link("eth0", Link(own), now))  # type: ignore[misc]
+        for made in ("", "vrrp.51 is down"):
+            lan.do(vs1, lambda now, made=made: vs1.failover.link("vrrp.51", Link((), made), now))  # type: ignore[misc]
+        lan.run(10)
+    assert (vs1.changes(), vs2.changes()) == before
+
+
+def test_a_refused_vip_that_a_reload_places_otherwise_is_tried_anew(
+    lan: Lan, refused: tuple[Node, Node]
+) -> None:
+    vs1, _ = refused
+    other = replace(vs1.instances[0], addresses=(replace(VIP, prefix=32),))
+    lan.do(vs1, lambda now: vs1.failover.configure([other], now))
+    lan.run(10)
+    assert lan.masters() == ["vs1"]
+    assert vs1.of(VrrpTracked)[-1].priority == 150
+
+
+@pytest.mark.parametrize("settings", [{"priority": 255}, {"preempt": False}], ids=str)
+def test_whoever_has_no_vip_is_not_master_beside_one_that_can_have_it(
+    lan: Lan, settings: dict[str, object]
+) -> None:
+    vs1 = lan.add("vs1", instance(**{"priority": 150} | settings))
+    lan.run(10)
+    lan.add("vs2", instance(**{"priority": 100} | settings | {"priority": 100}))
+    lan.run(10)
+    assert lan.masters() == ["vs1"]
+    for _ in range(20):
+        lan.do(vs1, lambda now: vs1.failover.place(VIP, REFUSAL, now))
+        lan.run(1)
+    assert lan.masters() == lan.owners() == ["vs2"]
+    assert vs1.changes()[-1] == "backup"
+
+
+def test_a_preempt_delay_that_a_reload_shortens_is_over_sooner(lan: Lan, pair: tuple[Node, Node]) -> None:
+    vs1, _ = pair
+    vs1.dead = True
+    lan.run(10)
+    slow = instance(priority=150, preempt_delay=300.0)
+    again = lan.add("vs1 again", slow)
+    lan.run(60)
+    assert lan.masters() == ["vs2"]
+    lan.do(again, lambda now: again.failover.configure([replace(slow, preempt_delay=70.0)], now))
+    lan.run(5)
+    assert lan.masters() == ["vs2"]
+    lan.run(15)
+    assert lan.masters() == ["vs1 again"]
+
+
 def test_one_vip_of_two_that_is_refused_costs_the_priority_and_nothing_at_once(lan: Lan) -> None:
     more = replace(VIP, address=Address.parse("192.0.2.102"))
     both = instance(priority=150, addresses=(VIP, more))

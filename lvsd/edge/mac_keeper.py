@@ -171,9 +171,7 @@ class MacKeeper:
 
     def _postpone(self, name: str, error: KernelError) -> None:
         """Tell why an interface cannot be made or removed, once, and do without it until it can."""
-        if self._refusals.get(name) != str(error):
-            self._refusals[name] = str(error)
-            self._tell_refused(name, str(error))
+        self._tell_refused(name, str(error))
         self._postponed.add(name)
         self._loop.call_later(RETRY_EVERY, self._try_again, name)
         if name in self._standing:
@@ -181,14 +179,16 @@ class MacKeeper:
             self._keep()
 
     def _tell_refused(self, name: str, reason: str) -> None:
-        if (wanted := self._wanted.get(name)) is None:
-            self._report(LibraryWarned(logger="lvsd.edge.virtual_mac", message=reason))
-            return
-        if not _is_up(wanted.interface):
+        wanted = self._wanted.get(name)
+        if wanted is not None and not _is_up(wanted.interface):
             return  # which keeps the instance out, and is told as its fault
-        for vip in placed(wanted):
+        known, self._refusals[name] = self._refusals.get(name) == reason, reason
+        if wanted is None and not known:
+            self._report(LibraryWarned(logger="lvsd.edge.virtual_mac", message=reason))
+        for vip in placed(wanted) if wanted is not None else ():
             if vip.interface == name:
-                self._report(AddressRefused(address=str(vip), interface=name, reason=reason))
+                if not known:
+                    self._report(AddressRefused(address=str(vip), interface=name, reason=reason))
                 self._tell_placed(vip, reason)
 
     def _try_again(self, name: str) -> None:

@@ -6,17 +6,22 @@ from dataclasses import dataclass, field
 
 from lvsd.vrrp.packet import OWNER
 
+LEAST = 1
+"""The lowest priority of one that takes part (RFC 9568, 5.2.4)."""
+
 
 @dataclass(slots=True)
 class Fitness:
     """What is wrong with this director, by what tells it. `faults` keep it out; what is `failing` says why.
 
-    A penalty lowers the priority, which is no higher than the `ceiling`.
+    A penalty lowers the priority, which is no higher than the `ceiling`. VIPs that are `refused` lower it to
+    the least there is.
     """
 
     faults: dict[str, str] = field(default_factory=dict)
     failing: dict[str, str] = field(default_factory=dict)
     ceiling: int = OWNER
+    refused: set[str] = field(default_factory=set)
     _penalties: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -25,8 +30,10 @@ class Fitness:
         return next(iter(self.faults.values()), "")
 
     def own_priority(self, configured: int) -> int:
-        """Return the priority less the penalties; the owner of the addresses keeps its own."""
-        return OWNER if configured == OWNER else max(1, configured - sum(self._penalties.values()))
+        """Return the priority less the penalties; the owner keeps its own while it has the addresses."""
+        if self.refused:
+            return LEAST
+        return OWNER if configured == OWNER else max(LEAST, configured - sum(self._penalties.values()))
 
     def priority(self, configured: int) -> int:
         """Return the priority as it is now."""
@@ -46,4 +53,14 @@ class Fitness:
             self._penalties[what] = penalty
         elif fault:
             self.faults[what] = fault
+        return changed
+
+    def refuse(self, what: str, refusal: str) -> bool:
+        """Take in why a VIP is refused, nothing where it is not; return whether it was otherwise before."""
+        changed = (what in self.refused) != bool(refusal)
+        self.failing.pop(what, None)
+        self.refused.discard(what)
+        if refusal:
+            self.failing[what] = refusal
+            self.refused.add(what)
         return changed

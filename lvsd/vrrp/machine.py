@@ -220,12 +220,13 @@ def wait(router: Router, now: Seconds) -> Step:
 def revise(before: Router, after: Router, state: State, now: Seconds) -> State:
     """Return the state under other settings: the timers keep what has passed of them."""
     match state:
-        case Backup(master_down_at=at, interval=interval, master=master):
+        case Backup(master_down_at=at, interval=interval, master=master, preempt_at=preempt_at):
             theirs = interval if after.version != VERSION_2 and master is not None else after.interval
             spent = master_down_interval(before, interval) - (at - now)
-            return replace(
-                state, master_down_at=now + master_down_interval(after, theirs) - spent, interval=theirs
-            )
+            down_at = now + master_down_interval(after, theirs) - spent
+            if preempt_at is not None:
+                preempt_at += after.preempt_delay - before.preempt_delay
+            return replace(state, master_down_at=down_at, interval=theirs, preempt_at=preempt_at)
         case Master(advertise_at=at):
             return Master(min(at, now + after.interval))
         case Initialize() | Fault():

@@ -280,6 +280,31 @@ async def test_what_the_kernel_refuses_is_told_and_what_somebody_takes_away_is_t
 
 
 @BOTH
+async def test_a_director_that_cannot_have_the_virtual_mac_leaves_the_vip_to_the_other(
+    bare_lab: Lab, family: Family
+) -> None:
+    vs1, vs2 = bare_lab.hosts["vs1"], bare_lab.hosts["vs2"]
+    if family is V4:
+        await vs1.run(["ip", "link", "add", family.interface, "type", "dummy"])
+    else:
+        await vs1.do(Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text, "1")
+    async with Holders.of(family.vip, [vs1, vs2]) as holders:
+        texts = config(150, family), config(100, family)
+        first, _ = await asyncio.gather(*map(DirectorProcess.start, (vs1, vs2), texts))
+        instance = f"vip{family.version}"
+        await first.saw("vrrp.tracked", instance=instance, tracked=f"address {family.vip}", well=False)
+        await first.saw("vrrp.changed", instance=instance, old="master", new="backup")
+        await holders.become("vs2")
+        seen, moves = first.seq, len(holders.history)
+        await asyncio.sleep(8 * INTERVAL)
+        await first.reload(config(150, family))
+        await asyncio.sleep(8 * INTERVAL)
+        assert first.found("vrrp.changed", after=seen) == []
+        assert len(holders.history) == moves, holders.story()
+        assert list(first.state().vrrp[instance]["failing"]) == [f"address {family.vip}"]
+
+
+@BOTH
 async def test_keepalived_with_a_virtual_mac_follows_and_is_followed(bare_lab: Lab, family: Family) -> None:
     vs1, vs2, client = (bare_lab.hosts[name] for name in ("vs1", "vs2", "client"))
     instance = Instance(
