@@ -123,4 +123,13 @@ class HandOver:
     instance: VrrpInstance
 
 
-FailoverEffect: TypeAlias = Report | Send | KeepAddresses | Announce | Inquire | Meet | Notify | HandOver
+@dataclass(frozen=True, slots=True)
+class TakeIn:
+    """Take in what another master, which is about to yield, has to tell of connections."""
+
+    instance: VrrpInstance
+
+
+FailoverEffect: TypeAlias = (
+    Report | Send | KeepAddresses | Announce | Inquire | Meet | Notify | HandOver | TakeIn
+)

@@ -412,8 +412,8 @@ class AddressRefused(_Worded, _Error):
 
     name: ClassVar[str] = "address.refused"
     advice: ClassVar[str] = (
-        "`reason` is the kernel's: is the interface there, and is its name right? Where another director holds "
-        "the VIP, a restart of lvsd on this one has it tried anew."
+        "`reason` is the kernel's: is the interface there, and is its name right? Where another director "
+        "holds the VIP, a restart of lvsd on this one has it tried anew."
     )
     address: str
     interface: str
@@ -597,10 +597,14 @@ class SyncChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncHandedOver(Event):
-    """A VIP goes to the other director: its kernel was sent `connections` that this one's is slow to send."""
+    """A VIP goes to the other director: its kernel was sent `connections` that this one's is slow to send.
+
+    `complete` tells whether these were all; what takes longer than three seconds is not.
+    """
 
     name: ClassVar[str] = "sync.handover"
     connections: int
+    complete: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,7 @@ _MEANINGS = {
     "change": "`added`, `edited` or `removed`",
     "command": "the program and its arguments",
     "config": "the configuration file",
+    "complete": "whether that was all",
     "connections": "how many TCP connections",
     "count": "how many",
     "director": "the director's name",

@@ -16,6 +16,7 @@ from lvsd.effects import (
     Notify,
     Report,
     Send,
+    TakeIn,
 )
 from lvsd.events import AddressContested, SnapshotVrrp, VrrpChanged, VrrpContested, VrrpMaster, VrrpTracked
 from lvsd.telling import timestamp
@@ -104,7 +105,9 @@ class VirtualRouter:
         due = self._tenure.fire(now.monotonic)
         effects: list[FailoverEffect] = []
         if due.drop:
-            effects += [KeepAddresses(), HandOver(self.config)]
+            effects.append(KeepAddresses())
+        if due.hand_over:
+            effects.append(HandOver(self.config))
         if due.announce:
             effects.append(Announce(self.config))
         if due.inquire:
@@ -323,12 +326,13 @@ class VirtualRouter:
     def _contest(self, said: Advertisement, now: Instant) -> list[FailoverEffect]:
         """Tell of a second master, and the neighbours who has the VIPs."""
         self._tenure.remind(now.monotonic)
-        if not self._contested.admits(said.source, now.monotonic):
-            return []
-        told = VrrpContested(
-            instance=self.config.name, peer=str(said.source), priority=said.priority, yields="peer"
-        )
-        return [Report(told)]
+        effects: list[FailoverEffect] = [TakeIn(self.config)]
+        if self._contested.admits(said.source, now.monotonic):
+            told = VrrpContested(
+                instance=self.config.name, peer=str(said.source), priority=said.priority, yields="peer"
+            )
+            effects.append(Report(told))
+        return effects
 
     def _take(self, step: Step, reason: str, now: Instant) -> list[FailoverEffect]:
         """Go to the state that a step leads to; return what is to be done."""
@@ -347,7 +351,7 @@ class VirtualRouter:
                 case Release(to=to):
                     said = Advertise(RESIGNED) in step.effects
                     stay = self._linger if to is not None else self._longest_stay if said else 0.0
-                    self._tenure.release(now.monotonic, stay)
+                    self._tenure.release(now.monotonic, stay, heard=to is not None)
                     effects += [HandOver(self.config)] if stay else [KeepAddresses()]
                 case _:
                     assert_never(effect)

@@ -9,7 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from lvsd.config.model import DirectorAddress, VrrpInstance
-from lvsd.effects import Announce, HandOver, Inquire, KeepAddresses, Meet, Notify, Report, Send
+from lvsd.effects import Announce, HandOver, Inquire, KeepAddresses, Meet, Notify, Report, Send, TakeIn
 from lvsd.events import Event, VrrpChanged
 from lvsd.failover import Failover, Link
 from lvsd.model import Address, Instant
@@ -57,7 +57,7 @@ class Node:
     notices: list[tuple[str, str]] = field(default_factory=list)
     announced: list[float] = field(default_factory=list)
     inquired: list[float] = field(default_factory=list)
-    handed_over: list[float] = field(default_factory=list)
+    synchronised: list[tuple[float, type]] = field(default_factory=list)
     sent: list[tuple[float, Send]] = field(default_factory=list)
     waiting: list[Packet] = field(default_factory=list)
 
@@ -65,6 +65,16 @@ class Node:
         """Return the states that an instance went to."""
         changed = (event for _, event in self.events if isinstance(event, VrrpChanged))
         return [event.new for event in changed if event.instance == instance]
+
+    @property
+    def handed_over(self) -> list[float]:
+        """When connections were handed over to another director."""
+        return [at for at, kind in self.synchronised if kind is HandOver]
+
+    @property
+    def took_in(self) -> list[float]:
+        """When another director's were to be taken in."""
+        return [at for at, kind in self.synchronised if kind is TakeIn]
 
     def of(self, kind: type[Event]) -> list[Event]:
         """Return the events of one kind."""
@@ -115,8 +125,8 @@ class Lan:
                     pass  # who is where is known here
                 case Inquire():
                     node.inquired.append(self.now)
-                case HandOver():
-                    node.handed_over.append(self.now)
+                case HandOver() | TakeIn():
+                    node.synchronised.append((self.now, type(effect)))
                 case Notify(instance, state):
                     node.notices.append((instance.name, state))
 

@@ -30,7 +30,7 @@ from lvsd.model import Address
 from lvsd.vrrp.admission import MOST_TROUBLES, Limiter
 from lvsd.vrrp.packet import GROUP_V4, RESIGNED, Advertisement, encode
 from lvsd.vrrp.reception import Packet
-from lvsd.vrrp.tenure import LINGER
+from lvsd.vrrp.tenure import HAND_OVER, LINGER
 
 PEER = Address.parse("192.0.2.9")
 BOUND_100 = 3 + 156 / 256
@@ -134,15 +134,32 @@ def test_connections_are_handed_over_before_during_and_at_the_end_of_a_move(
     lan.do(vs1, vs1.failover.stop)
     lan.run(5)
     heard_at = next(at for at, event in vs2.events[::-1] if getattr(event, "new", "") == "master")
-    expected = [stopped_at, heard_at, heard_at + LINGER]
-    assert vs1.handed_over == pytest.approx(expected, abs=0.01)
+    moments = [0.0, *HAND_OVER, LINGER]
+    expected = [stopped_at, *(heard_at + delay for delay in moments)]
+    assert vs1.handed_over == pytest.approx(expected, abs=0.005)
 
     lan.add("vs1 again", instance(priority=150))
     came_at = lan.now
     lan.run(10)
     yielded_at = next(at for at, event in vs2.events[::-1] if getattr(event, "new", "") == "backup")
     assert yielded_at > came_at
-    assert vs2.handed_over == pytest.approx([yielded_at, yielded_at + LINGER], abs=0.01)
+    assert vs2.handed_over == pytest.approx([yielded_at + delay for delay in moments], abs=0.005)
+    assert vs2.took_in == []
+
+
+def test_the_winner_of_two_masters_takes_in_what_the_other_has_to_tell(
+    lan: Lan, pair: tuple[Node, Node]
+) -> None:
+    vs1, vs2 = pair
+    vs1.heard = vs2.heard = False
+    lan.run(10)
+    assert lan.masters() == ["vs1", "vs2"]
+    vs1.heard = vs2.heard = True
+    lan.run(10)
+    assert lan.masters() == ["vs1"]
+    assert vs1.took_in
+    assert vs1.took_in[0] < vs2.handed_over[-1]
+    assert vs1.handed_over == []
 
 
 @pytest.mark.parametrize(("virtual_mac", "together"), [(False, 0.05), (True, 0.3)])

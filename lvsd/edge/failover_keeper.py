@@ -54,7 +54,7 @@ class FailoverKeeper:
         self._macs = MacKeeper(keep, self._mac_made, self.placed, report)
         self._sync = Synchroniser(ipvs, director.ledger, report)
         self._vrrp = VrrpKeeper(
-            self.failover, links, addresses, keep, report, self._notify, self._sync.hand_over, self._macs
+            self.failover, links, addresses, keep, report, self._notify, self._sync, self._macs
         )
         self._notifier = Notifier(report)
         self._tracker = Tracker(self._find)

@@ -8,7 +8,7 @@ import struct
 import time
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from lvsd.edge.aside import aside
 from lvsd.events import SyncHandedOver
@@ -20,80 +20,117 @@ if TYPE_CHECKING:
 
     from lvsd.config.model import SyncSettings
     from lvsd.events import Event
-    from lvsd.ipvs.connections import Connection
     from lvsd.ipvs.sync import SyncDaemon
     from lvsd.model import Seconds, ServiceKey
 
-WITHIN: Final[Seconds] = 1.0
+WITHIN: Final[Seconds] = 3.0
 """What is not told by then is told by nobody."""
 
-_CONNECTIONS: Final = Path("/proc/thread-self/net/ip_vs_conn")
-_AT_ONCE: Final = 32
-_PAUSE: Final[Seconds] = 0.005
-"""Messages that the other kernel has room for (net.core.rmem_default), and how long it takes to read them."""
+AT_ONCE: Final = 1000
+"""So many rows of the kernel's are sent before anything else is done; the rest has a thread."""
 
-_SAME: Final[Seconds] = 5.0
-"""For so long nothing is told twice: the other director may know by now that it is closed."""
+_CONNECTIONS: Final = Path("/proc/thread-self/net/ip_vs_conn")
+_PAUSE: Final[Seconds] = 0.005
+"""How long the other kernel takes to read what it has room for (net.core.rmem_default): AT_ONCE and more."""
+
+_TOLD_AFTER: Final[Seconds] = 0.3
+"""What is sent again and again, while a VIP goes, is told once."""
 
 
 class Handover:
-    """Sends the connections that are open to the other director's kernel, in a thread of its own."""
+    """Sends the open connections to the other director's kernel. What was lost comes with the next."""
 
     def __init__(self, report: Callable[[Event], None]) -> None:
         self._report = report
-        self._running: asyncio.Future[int] | None = None
-        self._next: tuple[SyncDaemon, Collection[ServiceKey]] | None = None
-        self._told: set[Connection] = set()
-        self._forgets: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._running: asyncio.Future[None] | None = None
+        self._again: tuple[SyncSettings, Collection[ServiceKey]] | None = None
+        self._most: _Sending | None = None
 
     def begin(self, settings: SyncSettings, services: Collection[ServiceKey]) -> None:
-        """Send those of `services`; where it is being done already, what is new by then is sent after it."""
-        self._next = daemon(settings, SyncRole.MASTER), services
-        if self._running is None:
-            self._go_on()
+        """Send those of `services`, the first of them at once; where it is being done, do it once more."""
+        if self._running is not None:
+            self._again = settings, services
+            return
+        try:
+            sending = _Sending(daemon(settings, SyncRole.MASTER), services)
+        except OSError:  # the interface has gone, and the other director with it
+            return
+        sending.go_on()
+        if sending.ended:
+            self._take(sending)
+        else:
+            self._running = aside(sending.finish, "handover")
+            self._running.add_done_callback(lambda _: self._go_on(sending))
 
     async def finish(self) -> None:
-        """Wait until all is sent."""
+        """Wait until all is sent, and tell it."""
         while (running := self._running) is not None:
-            await asyncio.wait({running}, timeout=WITHIN)
+            await asyncio.wait({running})
+        self._tell()
 
-    def _go_on(self) -> None:
-        if self._next is None:
-            self._running = None
-            return
-        told_by, services = self._next
-        self._next = None
-        if self._forgets is not None:
-            self._forgets.cancel()
-        self._forgets = asyncio.get_running_loop().call_later(_SAME, self._told.clear)
-        self._running = aside(lambda: self._tell(told_by, services), "handover")
-        self._running.add_done_callback(self._done)
+    def _go_on(self, sent: _Sending) -> None:
+        self._running = None
+        self._take(sent)
+        if self._again is not None:
+            again, self._again = self._again, None
+            self.begin(*again)
 
-    def _done(self, ended: asyncio.Future[int]) -> None:
-        if not ended.cancelled() and ended.exception() is None and ended.result():
-            self._report(SyncHandedOver(connections=ended.result()))
-        self._go_on()
+    def _take(self, sent: _Sending) -> None:
+        if self._most is None:
+            self._loop.call_later(_TOLD_AFTER, self._tell)
+        if self._most is None or sent.count > self._most.count:
+            self._most = sent
 
-    def _tell(self, told_by: SyncDaemon, services: Collection[ServiceKey]) -> int:
-        """Send what is new, and return how many connections that were."""
-        give_up_at = time.monotonic() + WITHIN
-        count = 0
-        with _CONNECTIONS.open("rb") as lines, _open(told_by) as link:
-            new = (each for each in open_connections(lines, services) if self._is_new(each))
-            sent = messages(new, told_by.id, told_by.payload)
-            while time.monotonic() < give_up_at and (batch := list(islice(sent, _AT_ONCE))):
-                for message, connections in batch:
-                    link.sendto(message, (str(told_by.group), told_by.port))
-                    count += connections
-                time.sleep(_PAUSE)
-        return count
+    def _tell(self) -> None:
+        most, self._most = self._most, None
+        if most is not None and most.count:
+            self._report(SyncHandedOver(connections=most.count, complete=most.complete))
 
-    def _is_new(self, connection: Connection) -> bool:
-        known = connection._replace(state=0, expires=0)
-        if known in self._told:
-            return False
-        self._told.add(known)
-        return True
+
+class _Sending:
+    """One reading of the kernel's connections, and how many were sent so far. Raise OSError as sockets do."""
+
+    def __init__(self, told_by: SyncDaemon, services: Collection[ServiceKey]) -> None:
+        self.count = 0
+        self.ended = False
+        self.complete = False
+        self._told_by = told_by
+        self._services = services
+        self._give_up_at = time.monotonic() + WITHIN
+        self._link = _open(told_by)
+        try:
+            self._lines: IO[bytes] = _CONNECTIONS.open("rb")
+        except OSError:
+            self._link.close()
+            raise
+
+    def go_on(self) -> None:
+        """Send the next of them."""
+        lines = list(islice(self._lines, AT_ONCE))
+        connections = open_connections(lines, self._services)
+        to = str(self._told_by.group), self._told_by.port
+        try:
+            for message, count in messages(connections, self._told_by.id, self._told_by.payload):
+                self._link.sendto(message, to)
+                self.count += count
+        except OSError:
+            self._end()
+        else:
+            self.complete = len(lines) < AT_ONCE
+            if self.complete or time.monotonic() >= self._give_up_at:
+                self._end()
+
+    def finish(self) -> None:
+        """Send all that are left, as fast as the other kernel takes them in."""
+        while not self.ended:
+            time.sleep(_PAUSE)
+            self.go_on()
+
+    def _end(self) -> None:
+        self.ended = True
+        self._lines.close()
+        self._link.close()
 
 
 _V4 = 4

@@ -38,7 +38,7 @@ class SyncDaemons:
     ) -> None:
         """Let the daemon of `role` run and no other; with None for either, none of lvsd's own.
 
-        With `listening`, a backup goes on beside a master: the other director still has something to tell.
+        With `listening`, a backup runs beside a master: another director still has something to tell.
         Calls are carried out in their order. To be called too when the interface was deleted and is back: the
         kernel's daemon does not notice, and sends or receives nothing any more.
 
@@ -65,8 +65,9 @@ class SyncDaemons:
             return
         interface = number_of(settings.interface)
         replaced = interface != 0 and self._interface not in {0, interface}
-        beside = daemon(settings, SyncRole.BACKUP) if listening and not replaced else None
-        await self._take(steps(running, daemon(settings, role), beside=beside, anew=replaced))
+        roles = [role, SyncRole.BACKUP] if listening and role is SyncRole.MASTER else [role]
+        wanted = [daemon(settings, each) for each in roles]
+        await self._take(steps(running, wanted, anew=replaced))
         self._interface = interface or self._interface
 
     async def _take(self, wanted: Iterable[Step]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from lvsd.edge.handover import Handover
 from lvsd.edge.sync_daemons import SyncDaemons
+from lvsd.effects import HandOver
 from lvsd.errors import KernelError
 from lvsd.events import SyncChanged, SyncRefused
 from lvsd.ipvs.sync import SyncRole
@@ -15,8 +16,9 @@ from lvsd.ipvs.sync import SyncRole
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lvsd.config.model import SyncSettings, VrrpInstance
+    from lvsd.config.model import SyncSettings
     from lvsd.edge.ipvs import Ipvs
+    from lvsd.effects import TakeIn
     from lvsd.events import Event
     from lvsd.ipvs.ledger import Ledger
     from lvsd.model import Seconds
@@ -49,8 +51,7 @@ class Synchroniser:
         self._settings = settings
         was_master, self._is_master = self._is_master, settings is not None and settings.instance in masters
         if self._is_master and not was_master:
-            self._listens_until = self._loop.time() + LISTENS_ON
-            self._loop.call_at(self._listens_until + 0.01, self._changed.set)
+            self._listen()
         self._changed.set()
 
     def look(self, interface: str) -> None:
@@ -59,10 +60,15 @@ class Synchroniser:
             self._in_force = (None, None, False)
             self._changed.set()
 
-    def hand_over(self, instance: VrrpInstance) -> None:
-        """Tell the other director of the connections that came by the VIPs of an instance."""
-        if self._settings is not None and instance.name == self._settings.instance:
+    def carry_out(self, effect: HandOver | TakeIn) -> None:
+        """Tell of the connections that came by an instance's VIPs, or take in what another has to tell."""
+        if self._settings is None or effect.instance.name != self._settings.instance:
+            return
+        if isinstance(effect, HandOver):
             self._handover.begin(self._settings, frozenset(self._ledger.actual))
+        else:
+            self._listen()
+            self._changed.set()
 
     async def run(self) -> None:
         """Have the daemons run as they shall, for ever; what the kernel refuses is told, and tried again."""
@@ -80,6 +86,10 @@ class Synchroniser:
         if self._settings is not None:
             with suppress(KernelError):
                 await self._daemons.set(self._settings, SyncRole.BACKUP)
+
+    def _listen(self) -> None:
+        self._listens_until = self._loop.time() + LISTENS_ON
+        self._loop.call_at(self._listens_until + 0.01, self._changed.set)
 
     async def _set(self) -> None:
         wanted = settings, role = self._settings, self._role()

@@ -13,7 +13,7 @@ from lvsd.edge.advertised import Advertised, Said
 from lvsd.edge.interfaces import LinkState
 from lvsd.edge.neighbours import Announcer, NeighbourWatch, meet
 from lvsd.edge.vrrp_socket import VrrpSocket
-from lvsd.effects import Announce, HandOver, Inquire, KeepAddresses, Meet, Notify, Report, Send
+from lvsd.effects import Announce, HandOver, Inquire, KeepAddresses, Meet, Notify, Report, Send, TakeIn
 from lvsd.events import LibraryWarned, VrrpUnsent
 from lvsd.failover import Failover, Link
 from lvsd.model import Instant
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lvsd.edge.addresses import Addresses
     from lvsd.edge.links import Links
     from lvsd.edge.mac_keeper import MacKeeper
+    from lvsd.edge.synchroniser import Synchroniser
     from lvsd.effects import FailoverEffect
     from lvsd.events import Event
     from lvsd.model import Address, Seconds
@@ -47,7 +48,7 @@ class VrrpKeeper:
         keep: Callable[[], None],
         report: Callable[[Event], None],
         notify: Callable[[VrrpInstance, str], None],
-        hand_over: Callable[[VrrpInstance], None],
+        sync: Synchroniser,
         macs: MacKeeper,
     ) -> None:
         self.failover = failover
@@ -56,7 +57,7 @@ class VrrpKeeper:
         self._keep = keep
         self._report = report
         self._notify = notify
-        self._hand_over = hand_over
+        self._sync = sync
         self._macs = macs
         self._advertised = Advertised()
         self._loop = asyncio.get_running_loop()
@@ -134,8 +135,8 @@ class VrrpKeeper:
                 if state != MASTER:
                     self._advertised.forget(_file_of(instance))
                 self._notify(instance, state)
-            case HandOver(instance):
-                self._hand_over(instance)
+            case HandOver() | TakeIn():
+                self._sync.carry_out(effect)
             case _:
                 assert_never(effect)
 

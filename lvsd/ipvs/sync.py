@@ -68,22 +68,17 @@ Step: TypeAlias = StopDaemon | StartDaemon
 
 
 def steps(
-    running: Collection[SyncDaemon],
-    wanted: SyncDaemon,
-    *,
-    beside: SyncDaemon | None = None,
-    anew: bool = False,
+    running: Collection[SyncDaemon], wanted: Collection[SyncDaemon], *, anew: bool = False
 ) -> tuple[Step, ...]:
-    """Return what leads from the daemons that run to `wanted` alone; nothing where nothing differs.
+    """Return what leads from the daemons that run to those `wanted`; nothing where nothing differs.
 
-    One that runs as `beside` is left alone. With `anew`, a daemon that runs as wanted is not good enough: its
-    interface is another than it was.
+    With `anew`, a daemon that runs as wanted is not good enough: its interface is another than it was.
     """
-    serving = [] if anew else [each for each in running if _serves(each, wanted)]
+    serving = [] if anew else [each for each in running if any(_serves(each, it) for it in wanted)]
+    missing = [it for it in wanted if not any(_serves(each, it) for each in serving)]
     # A role's daemon is stopped before it is started anew: the kernel has no room for two.
-    others = (each for each in running if beside is None or not _serves(each, beside))
-    stopped = tuple(StopDaemon(each) for each in others if each not in serving)
-    return stopped if serving else (*stopped, StartDaemon(wanted))
+    stopped = (StopDaemon(each) for each in running if each not in serving)
+    return (*stopped, *map(StartDaemon, missing))
 
 
 def stops(running: Iterable[SyncDaemon], own: SyncSettings) -> tuple[Step, ...]:

@@ -20,6 +20,9 @@ MARGIN: Final[Seconds] = 0.2
 BURST: Final = (0.05, 0.15, 0.5, 1.0, 5.0, 5.5, 6.0)
 """Seconds after a takeover at which the neighbours are told once more: frames get lost."""
 
+HAND_OVER: Final = (0.015, 0.03)
+"""Seconds after another was heard at which it is told of connections again: some are made meanwhile."""
+
 SOON: Final[Seconds] = 1.0
 INQUIRE_AFTER: Final[Seconds] = 2.0
 INQUIRE_EVERY: Final[Seconds] = 60.0
@@ -28,8 +31,9 @@ INQUIRE_EVERY: Final[Seconds] = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What is to be done now: drop the VIPs, tell the neighbours of them, ask who else has them."""
+    """What is to be done now: hand connections over, drop the VIPs, tell the neighbours, ask who has them."""
 
+    hand_over: bool
     drop: bool
     announce: bool
     inquire: bool
@@ -43,6 +47,7 @@ class Tenure:
     _leave_at: Seconds | None = None
     _announce_at: list[Seconds] = field(default_factory=list)
     _inquire_at: Seconds | None = None
+    _hand_over_at: list[Seconds] = field(default_factory=list)
 
     @property
     def lingers(self) -> bool:
@@ -52,7 +57,7 @@ class Tenure:
     @property
     def next_timer(self) -> Seconds | None:
         """When `fire` is due (monotonic), None while nothing is."""
-        moments = (self._leave_at, self._announce_at[0] if self._announce_at else None, self._inquire_at)
+        moments = (self._leave_at, self._inquire_at, *self._announce_at[:1], *self._hand_over_at[:1])
         return min((moment for moment in moments if moment is not None), default=None)
 
     def fire(self, now: Seconds) -> Due:
@@ -60,17 +65,19 @@ class Tenure:
         drop = self._leave_at is not None and now >= self._leave_at
         announce = bool(self._announce_at) and now >= self._announce_at[0]
         inquire = self._inquire_at is not None and now >= self._inquire_at
+        hand_over = drop or (bool(self._hand_over_at) and now >= self._hand_over_at[0])
+        self._hand_over_at = [moment for moment in self._hand_over_at if moment > now and not drop]
         if drop:
             self._leave_at = None
         self._announce_at = [moment for moment in self._announce_at if moment > now]
         if inquire:
             self._inquire_at = now + INQUIRE_EVERY
         # Who has the VIPs is told whenever it is asked, since a router may remember for hours what is wrong.
-        return Due(drop, announce or inquire, inquire)
+        return Due(hand_over, drop, announce or inquire, inquire)
 
     def claim(self, now: Seconds) -> None:
         """Begin."""
-        self._claimed_at, self._leave_at = now, None
+        self._claimed_at, self._leave_at, self._hand_over_at = now, None, []
         self._announce_at = [now, *(now + delay for delay in BURST)]
         self._inquire_at = now + INQUIRE_AFTER
 
@@ -84,10 +91,11 @@ class Tenure:
         first = min([now + BURST[0], *self._announce_at[:1]])  # whoever asks often does not put it off
         self._announce_at = [first, *(now + delay for delay in BURST[1:])]
 
-    def release(self, now: Seconds, stay: Seconds) -> None:
-        """End, with the VIPs in place for `stay` seconds more."""
+    def release(self, now: Seconds, stay: Seconds, *, heard: bool) -> None:
+        """End, with the VIPs in place for `stay` seconds more; `heard` says that another has them."""
         self._claimed_at, self._inquire_at, self._announce_at = None, None, []
         self._leave_at = now + stay if stay else None
+        self._hand_over_at = [now + delay for delay in HAND_OVER] if heard else []
 
     def relieve(self, now: Seconds, stay: Seconds = LINGER) -> bool:
         """Take in that another has the VIPs, or is about to; they stay for `stay` seconds more at most.
@@ -97,6 +105,7 @@ class Tenure:
         if self._leave_at is None or self._leave_at <= now + stay:
             return False
         self._leave_at = now + stay
+        self._hand_over_at = [now + delay for delay in HAND_OVER]
         return True
 
     def is_settled(self, now: Seconds) -> bool:

@@ -83,11 +83,19 @@ def test_settings_become_what_the_kernel_will_tell(
 def test_only_what_differs_is_stopped_and_started(
     running: list[SyncDaemon], wanted: SyncDaemon, expected: list[Step]
 ) -> None:
-    assert list(steps(running, wanted)) == expected
+    assert list(steps(running, [wanted])) == expected
 
 
 def test_a_daemon_whose_interface_is_another_now_is_started_anew() -> None:
-    assert steps([AS_MASTER], AS_MASTER, anew=True) == (StopDaemon(AS_MASTER), StartDaemon(AS_MASTER))
+    assert steps([AS_MASTER], [AS_MASTER], anew=True) == (StopDaemon(AS_MASTER), StartDaemon(AS_MASTER))
+
+
+def test_a_master_may_listen_for_a_while() -> None:
+    both = [AS_MASTER, AS_BACKUP]
+    assert steps([AS_BACKUP], both) == (StartDaemon(AS_MASTER),)
+    assert steps([AS_MASTER], both) == (StartDaemon(AS_BACKUP),)
+    assert steps(both, both) == ()
+    assert steps(both, [AS_MASTER]) == (StopDaemon(AS_BACKUP),)
 
 
 def test_only_daemons_of_ones_own_settings_are_stopped_for_good() -> None:

@@ -159,6 +159,8 @@ async def test_telnet_sessions_outlive_directors_that_share_one_lvs_conf(lab: La
         assert await first.answer() == "login:"
         await vs1.saw("sync.changed", role="master")
 
+        await sessions_of_a_split_outlive_it(pair)
+
         # A director that dies, and is seen no more. Its log ends where it was master.
         second = await stack.enter_async_context(await TelnetSession.begin(lab.hosts["client"]))
         await until(lambda: has_connection(vs2.machine, second.port))
@@ -189,6 +191,17 @@ async def test_telnet_sessions_outlive_directors_that_share_one_lvs_conf(lab: La
         assert holders.now == {"vs2"}
         roles = [each["role"] for each in vs2.found("sync.changed")]
         assert all(one != other for one, other in pairwise(roles)), roles
+
+
+async def sessions_of_a_split_outlive_it(pair: Pair) -> None:
+    """Break the switch for a while, so that both are master: the one that yields hands its sessions over."""
+    await pair.lab.silence("vs1")
+    await pair.holders.become("vs1", "vs2")
+    async with await TelnetSession.begin(pair.lab.hosts["client"]) as session:
+        await until(lambda: has_connection(pair.vs2.machine, session.port))
+        await pair.lab.mend("vs1")
+        await pair.master_is("vs1")
+        assert await session.answer() == "Password:"
 
 
 CHECK = """\
