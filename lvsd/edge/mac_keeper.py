@@ -9,6 +9,7 @@ import struct
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
+from lvsd.edge import hushed
 from lvsd.edge.virtual_mac import VirtualMacs
 from lvsd.edge.vrrp_socket import VrrpVoice
 from lvsd.errors import KernelError
@@ -54,6 +55,7 @@ class MacKeeper:
         self._refusals: dict[str, str] = {}
         self._postponed: set[str] = set()
         self._begun = False
+        self._left_over = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self, settings: Settings, recorded: Iterable[DirectorAddress]) -> None:
@@ -64,6 +66,7 @@ class MacKeeper:
         names |= {_name_of(each) for each in instances if each.virtual_mac}
         names -= {vip.interface for vip in (*settings.addresses, *others)}
         self._standing = names & {name for _, name in socket.if_nameindex()}
+        self._left_over = bool(hushed.read())
 
     def begin(self) -> None:
         """Begin to make and to remove."""
@@ -113,17 +116,27 @@ class MacKeeper:
         await self._stack.aclose()
 
     def _wake(self) -> None:
-        if self._begun and self._task is None and self._next() is not None:
+        if self._begun and self._task is None and (self._left_over or self._next() is not None):
             self._task = self._loop.create_task(self._work())
             self._task.add_done_callback(_raise_error)
 
     async def _work(self) -> None:
+        if self._left_over:
+            self._left_over = False
+            await self._give_back()
         while (name := self._next()) is not None:
             try:
                 await self._mend(name)
             except KernelError as error:
                 self._postpone(name, error)
         self._task = None
+
+    async def _give_back(self) -> None:
+        """Undo what an earlier run has left set on interfaces, where nothing needs it any more."""
+        try:
+            await self._opened()
+        except KernelError as error:
+            self._report(LibraryWarned(logger="lvsd.edge.virtual_mac", message=str(error)))
 
     def _next(self) -> str | None:
         """Return the next interface that is not as it should be."""

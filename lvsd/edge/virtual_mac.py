@@ -50,6 +50,11 @@ class VirtualMacs:
             self._kernel.close()
             msg = f"routing netlink cannot be used: {error.strerror}"
             raise KernelError(msg) from error
+        try:
+            await self._unhush()  # those whose virtual MACs have gone without us
+        except NetlinkError as error:
+            self._kernel.close()
+            _refused("give an interface its ARP settings back", error)
         return self
 
     async def __aexit__(
@@ -82,7 +87,8 @@ class VirtualMacs:
             is_its_own = found is not None and found.get("address") == virtual_mac(vrid, version)
             if found is not None and is_its_own:
                 await self._kernel.link("del", index=found["index"])
-            await self._unhush(name)  # once the VIPs are gone that its parent must not answer for
+            self._let_go(name)
+            await self._unhush()  # once the VIPs are gone that its parent must not answer for
         except NetlinkError as error:
             _refused(f"remove {name}", error)
         return is_its_own
@@ -119,10 +125,15 @@ class VirtualMacs:
         ignore = conf["arp_ignore"] or _ITS_OWN
         await self._set(index, _af_spec_v4({_ARP_IGNORE: ignore, _ARP_ANNOUNCE: _BEST}))
 
-    async def _unhush(self, name: str) -> None:
-        """Give the parent its settings back with the last interface that needs others."""
-        for index, it in list(self._hushed.items()):
+    def _let_go(self, name: str) -> None:
+        for it in self._hushed.values():
             it.needed_by.discard(name)
+
+    async def _unhush(self) -> None:
+        """Give those parents their settings back on which there is no interface that needs others."""
+        if not self._hushed:
+            return
+        for index, it in list(self._hushed.items()):
             if it.needed_by:
                 continue
             try:

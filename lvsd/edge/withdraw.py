@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING
 
-from lvsd.edge import advertised, memory, state_file
+from lvsd.edge import advertised, hushed, memory, state_file
 from lvsd.edge.addresses import Addresses
 from lvsd.errors import KernelError
 from lvsd.vrrp.virtual_mac import parse_name
@@ -36,7 +36,7 @@ def withdraw() -> Iterator[str]:
             for address in remembered.shared:
                 if address.interface not in made - there:  # a backup has no interface with a virtual MAC
                     yield from _remove(addresses, address)
-        if made & there:
+        if made & there or hushed.read():
             yield from asyncio.run(_remove_interfaces(made & there))
     finally:
         claim.release()

@@ -241,6 +241,31 @@ async def test_what_a_run_leaves_is_adopted_given_up_or_withdrawn(bare_lab: Lab)
         assert await arp_settings(vs2) == before_all
 
 
+async def test_what_a_run_left_set_is_given_back_though_its_interface_is_gone(bare_lab: Lab) -> None:
+    vs1 = bare_lab.hosts["vs1"]
+    before = await arp_settings(vs1)
+
+    async def are_given_back() -> bool:
+        return await arp_settings(vs1) == before
+
+    async def crash_and_lose_the_interface() -> DirectorProcess:
+        director = await DirectorProcess.start(vs1, config(150, V4))
+        await director.saw("address.added", interface=V4.interface)
+        assert await arp_settings(vs1) == ["1", "2"]
+        await director.kill()
+        await vs1.run(["ip", "link", "del", V4.interface])
+        return director
+
+    director = await crash_and_lose_the_interface()
+    director.config.write_text(config(150, V4, virtual=False))
+    await director.restart()
+    await until(are_given_back, 20.0)
+    await director.stop()
+    director = await crash_and_lose_the_interface()
+    await director.ask("withdraw")
+    assert await are_given_back()
+
+
 async def test_a_reload_gives_and_takes_the_virtual_mac(bare_lab: Lab) -> None:
     vs1, client = bare_lab.hosts["vs1"], bare_lab.hosts["client"]
     director = await DirectorProcess.start(vs1, config(150, *FAMILIES, virtual=False))
