@@ -27,11 +27,12 @@ WITHIN: Final[Seconds] = 3.0
 """What is not told by then is told by nobody."""
 
 AT_ONCE: Final = 1000
-"""So many rows of the kernel's are sent before anything else is done; the rest has a thread."""
+"""So many rows of the kernel's are looked at before anything else is done; the rest has a thread."""
 
 _CONNECTIONS: Final = Path("/proc/thread-self/net/ip_vs_conn")
+_ROOM: Final = 1000
 _PAUSE: Final[Seconds] = 0.005
-"""How long the other kernel takes to read what it has room for (net.core.rmem_default): AT_ONCE and more."""
+"""Connections that the other kernel has room for (net.core.rmem_default), and how long it reads at them."""
 
 _TOLD_AFTER: Final[Seconds] = 0.3
 """What is sent again and again, while a VIP goes, is told once."""
@@ -123,8 +124,11 @@ class _Sending:
 
     def finish(self) -> None:
         """Send all that are left, as fast as the other kernel takes them in."""
+        rested = 0
         while not self.ended:
-            time.sleep(_PAUSE)
+            if self.count >= rested + _ROOM:
+                time.sleep(_PAUSE)
+                rested = self.count
             self.go_on()
 
     def _end(self) -> None:
