@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from lvsd.model import Address
 
@@ -19,14 +19,28 @@ class Unreadable(Exception):  # noqa: N818 - what happened to the file, in the o
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """The mode (st_mode) of a file that is to be run, and those of the directories it is found in.
-
-    Of a symbolic link they are the file's that it leads to, and the directories are those of both.
-    """
+class Entry:
+    """A file, directory or symbolic link: its mode (st_mode), its owner's number, and the owner's name."""
 
     mode: int
-    directories: Mapping[str, int]
+    owner: int = 0
+    name: str = "root"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A file that is to be run, by the path that leads to it without a symbolic link.
+
+    `way` has what is passed on the way to it, from `/` on: each directory and link, and the file at last.
+    """
+
+    file: str
+    way: Mapping[str, Entry]
+
+    @property
+    def mode(self) -> int:
+        """The file's own mode."""
+        return self.way[self.file].mode
 
 
 class Source(Protocol):
@@ -40,6 +54,9 @@ class Source(Protocol):
 
     def program(self, path: str) -> Program:
         """Return what the file at `path` is; raise Unreadable where that cannot be told."""
+
+    def trusted(self, user: str) -> Collection[int]:
+        """Return the numbers of those who may own what runs as `user`; empty means lvsd's own choice."""
 
 
 class Names(Protocol):

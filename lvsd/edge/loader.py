@@ -9,11 +9,12 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lvsd.config.source import MAX_BYTES, Program, Unreadable
+from lvsd.config.source import MAX_BYTES, Entry, Program, Unreadable
 from lvsd.edge.names import SystemNames
+from lvsd.edge.unprivileged import ROOT, name_of, number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from lvsd.config.model import Config, Note
 
@@ -38,12 +39,19 @@ class Files:
         return sorted(glob.glob(pattern))  # noqa: PTH207 - the pattern may be absolute
 
     def program(self, path: str) -> Program:
-        """Return the modes of the file and its directories; raise Unreadable where they cannot be told."""
+        """Return the file, and what is passed on the way to it; raise Unreadable where that is unknown."""
         try:
-            around = {str(each.parent) for each in (Path(path), Path(path).resolve(strict=True))}
-            return Program(Path(path).stat().st_mode, {each: Path(each).stat().st_mode for each in around})
-        except (OSError, RuntimeError) as error:
+            way = {str(each): _entry(each) for each in _passed(path)}
+        except OSError as error:
             raise Unreadable(_why_no_program(error)) from None
+        return Program(next(reversed(way)), way)
+
+    def trusted(self, user: str) -> Collection[int]:
+        """Return root's number and, but for what runs as root, those of `user` and of who runs this."""
+        runs_as = number_of(user)
+        if runs_as == ROOT:
+            return {ROOT}
+        return {ROOT, os.geteuid()} if runs_as is None else {ROOT, os.geteuid(), runs_as}
 
 
 def load_config(path: str) -> tuple[Config, tuple[Note, ...]]:
@@ -74,8 +82,33 @@ def _require_small(size: int) -> None:
         raise Unreadable(message)
 
 
-def _why_no_program(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno != errno.ENOENT:
+def _passed(path: str) -> Iterator[Path]:
+    """Yield what the kernel passes on its way along `path`, from `/` on, and the file at last."""
+    Path(path).stat()  # raises OSError for what leads nowhere, round in a circle, or where nobody may look
+    here, left = Path("/"), _parts(path)
+    yield here
+    while left:
+        part = left.pop()
+        here = here.parent if part == ".." else here / part
+        yield here
+        if here.is_symlink():
+            target = here.readlink()
+            left += _parts(str(target))
+            here = Path("/") if target.is_absolute() else here.parent
+
+
+def _parts(path: str) -> list[str]:
+    """Return the names in a path, the last first."""
+    return [part for part in reversed(path.split("/")) if part not in {"", "."}]
+
+
+def _entry(path: Path) -> Entry:
+    found = path.lstat()
+    return Entry(found.st_mode, found.st_uid, name_of(found.st_uid))
+
+
+def _why_no_program(error: OSError) -> str:
+    if error.errno != errno.ENOENT:
         return f"cannot be looked at: {error.strerror}"
     return "does not exist on this host"
 

@@ -37,6 +37,10 @@ class NotRunError(Exception):
         self.local = local
 
 
+ROOT: Final = 0
+"""Root's number."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spawned:
     """A program that runs; `end` is a descriptor that can be read when it has ended."""
@@ -64,6 +68,22 @@ def spawn(argv: Sequence[str], user: str) -> Spawned:
         raise NotRunError(problem, who.pw_name) from error
 
 
+def number_of(user: str) -> int | None:
+    """Return the number of who runs what is to run as `user`; None where this host has no such user."""
+    own = os.geteuid()
+    if not user and own != ROOT:
+        return own
+    try:
+        return _account((user,) if user else USERS).pw_uid
+    except NotRunError:
+        return None
+
+
+def name_of(number: int) -> str:
+    """Return the name of the user with that number, or the number where there is none."""
+    return _own_account(number).pw_name
+
+
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS}
 
 _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
@@ -75,9 +95,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def _who(user: str) -> pwd.struct_passwd:
     own = os.geteuid()
     if not user:
-        return _account(USERS) if own == 0 else _own_account(own)
+        return _account(USERS) if own == ROOT else _own_account(own)
     who = _account((user,))
-    if own not in {0, who.pw_uid}:
+    if own not in {ROOT, who.pw_uid}:
         problem = f"only root can run it as {user}, and lvsd is {_own_account(own).pw_name}"
         raise NotRunError(problem, user)
     return who
@@ -117,7 +137,7 @@ def _confine() -> None:
     """Give up what this thread may do beyond others of its user, and what a program could regain."""
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    if os.geteuid() != 0:  # root's are needed to become another user, and go with that
+    if os.geteuid() != ROOT:  # root's are needed to become another user, and go with that
         # Refused by the unit's system call filter, where nothing inherited is left to be used.
         _libc.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)())
 

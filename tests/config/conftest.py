@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from lvsd.config.load import load
-from lvsd.config.source import Program, Unreadable
+from lvsd.config.source import Entry, Program, Unreadable
 from lvsd.model import Address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from lvsd.config.model import Config, Note
 
@@ -23,7 +23,19 @@ HOSTS6 = {
     "six": Address.parse("2001:db8::6"),
     "far": Address.parse("fe80::3"),
 }
-PROGRAMS = {"/etc/lvsd/notify.sh": Program(0o100755, {"/etc/lvsd": 0o40755})}
+NOTIFY = "/etc/lvsd/notify.sh"
+PROGRAMS = {
+    NOTIFY: Program(
+        NOTIFY,
+        {
+            "/": Entry(0o40755),
+            "/etc": Entry(0o40755),
+            "/etc/lvsd": Entry(0o40755),
+            NOTIFY: Entry(0o100755),
+        },
+    )
+}
+USERS = {"": 65534, "root": 0, "lvsd": 990}
 PORTS = {"www": 80, "http": 80, "telnet": 23, "domain": 53, "ssh": 22, "smtp": 25, "sip": 5060}
 
 
@@ -71,6 +83,9 @@ class Texts:
             message = "does not exist on this host"
             raise Unreadable(message)
         return self.programs[path]
+
+    def trusted(self, user: str) -> Collection[int]:
+        return {0, USERS.get(user, 0)}
 
 
 class Loads(Protocol):
