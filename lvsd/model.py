@@ -38,6 +38,11 @@ class Address(bytes):
         """Whether it is of fe80::/10; IPv4's own, 169.254.0.0/16, need no interface beside them."""
         return self.version == 6 and self[0] == 0xFE and self[1] & 0xC0 == 0x80  # noqa: PLR2004
 
+    @property
+    def is_multicast(self) -> bool:
+        """Whether it is a group's: of 224.0.0.0/4 or ff00::/8."""
+        return self[0] >> 4 == 0xE if self.version == 4 else self[0] == 0xFF  # noqa: PLR2004
+
     def __str__(self) -> str:
         if len(self) == IPV4_LENGTH:
             return ".".join(map(str, self))  # a sixth of what ip_address takes, for each row told

@@ -15,6 +15,7 @@ from lvsd.config.services import ServiceBuilder
 from lvsd.config.settings import SettingsBuilder
 from lvsd.config.shapes import Shaped, shape, unknown_key, unknown_type
 from lvsd.config.source import Unreadable
+from lvsd.config.sync import sync_place
 from lvsd.config.text import decode
 from lvsd.config.vrrp import hosts as vrrp_hosts
 from lvsd.config.vrrp_schema import VrrpShape
@@ -108,7 +109,8 @@ def _services(
     shapes: Mapping[str, Shaped[ServiceShape]],
 ) -> tuple[VirtualService, ...]:
     checks = CheckBuilder(lookup, findings)
-    builder = ServiceBuilder(lookup, findings, checks, _named_checks(findings, checks))
+    named = _named_checks(findings, checks)
+    builder = ServiceBuilder(lookup, findings, checks, named, sync_place(findings))
     services = (builder.build(name, shaped) for name, shaped in shapes.items())
     return tuple(service for service in services if service is not None)
 

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from lvsd.config.document import Path
-    from lvsd.config.model import RealServer, VirtualService
+    from lvsd.config.model import Host, RealServer, VirtualService
     from lvsd.config.schema import ServiceShape
+    from lvsd.errors import Place
     from lvsd.model import ServerKey
 
     Remark: TypeAlias = tuple[Path, str]
@@ -37,17 +38,21 @@ def service_mistakes(
     shape: ServiceShape,
     service: VirtualService,
     numbers: Mapping[ServerKey, int],
+    sync: Place | None = None,
 ) -> Iterator[Remark]:
-    """Yield what is wrong, each with its path in the service. `numbers` are the real servers' in the list."""
+    """Yield what is wrong, each with its path in the service.
+
+    `numbers` are the real servers' in the list, `sync` is where `ipvs.sync` stands, if it does.
+    """
     yield from _identity(shape)
     yield from _scheduling(shape, service)
     yield from _persistence(shape, service)
     yield from _probing(shape, service, numbers)
     for server in service.real_servers:
-        for message in _server(server, service):
+        for message in _server(server, service, sync):
             yield ("real_servers", numbers[server.key]), message
     if service.sorry_server is not None:
-        for message in _server(service.sorry_server, service):
+        for message in _server(service.sorry_server, service, sync):
             yield ("sorry_server",), message
         if service.sorry_server.weight == 0:
             yield ("sorry_server",), "has weight 0: nobody would be sent there"
@@ -143,12 +148,24 @@ def _probing(
         )
 
 
-def _server(server: RealServer, service: VirtualService) -> Iterator[str]:
-    address, key, forwarding = server.host.address, service.key, service.forwarding
-    if address.version != key.version and forwarding is not Forwarding.TUN:
-        crossing = f"is IPv{address.version}, the service IPv{key.version}"
-        who = server.host.name if server.host.name == str(address) else f"{server.host.name} ({address})"
-        yield f"{who} {crossing}: only `forward: tun` can cross them"
+def _server(server: RealServer, service: VirtualService, sync: Place | None) -> Iterator[str]:
+    key, forwarding = service.key, service.forwarding
+    if server.host.address.version != key.version:
+        yield from _crossing(server.host, service, sync)
     if isinstance(key, VirtualAddress) and forwarding is not Forwarding.NAT and server.port != key.port:
         ports = f"has port {server.port}, the service {key.port}"
         yield f"{ports}: `forward: {forwarding}` cannot change ports, `forward: nat` can"
+
+
+def _crossing(host: Host, service: VirtualService, sync: Place | None) -> Iterator[str]:
+    """Yield what is wrong with a real server that is of another IP version than its service."""
+    address = host.address
+    who = host.name if host.name == str(address) else f"{host.name} ({address})"
+    crossing = f"{who} is IPv{address.version}, the service IPv{service.key.version}"
+    if service.forwarding is not Forwarding.TUN:
+        yield f"{crossing}: only `forward: tun` can cross them"
+    elif sync is not None:
+        yield (
+            f"{crossing}: the kernel does not synchronise connections (ipvs.sync, at {sync}) where a tunnel "
+            f"crosses them; leave `sync` out, or give a real server's IPv{service.key.version} address"
+        )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lvsd.config.schema import RealServerShape
     from lvsd.config.shapes import Shaped
     from lvsd.config.values import Endpoint
+    from lvsd.errors import Place
     from lvsd.model import ServerKey, ServiceKey
 
 _IDENTITY = ("address", "fwmark", "family", "protocol")
@@ -48,13 +49,15 @@ class _Inherited:
 class ServiceBuilder:
     """Makes virtual services of their shapes, and puts down what does not go together in them.
 
-    `checks` are the named ones; None stands for one that has mistakes of its own.
+    `checks` are the named ones; None stands for one that has mistakes of its own. `sync` is where `ipvs.sync`
+    stands, if it does.
     """
 
     lookup: Lookup
     findings: Findings
     check_builder: CheckBuilder
     checks: Mapping[str, Check | None]
+    sync: Place | None = None
     _keys: dict[ServiceKey, str] = field(default_factory=dict)
 
     def build(self, name: str, shaped: Shaped[ServiceShape]) -> VirtualService | None:
@@ -173,7 +176,7 @@ class ServiceBuilder:
         if shaped.trusts(*_IDENTITY):
             self._claim(service, path)
         if all(left_out[0] == "real_servers" for left_out in shaped.left_out):
-            for at, message in service_mistakes(shaped.value, service, numbers):
+            for at, message in service_mistakes(shaped.value, service, numbers, self.sync):
                 self.findings.mistake((*path, *at), message)
             for at, message in service_notes(shaped.value, service):
                 self.findings.note((*path, *at), message)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lvsd.config.hosts import Lookup
     from lvsd.config.model import VrrpInstance
     from lvsd.config.vrrp_schema import SyncShape
+    from lvsd.errors import Place
 
 _PATH: Path = ("ipvs", "sync")
 
@@ -38,6 +39,13 @@ def sync_settings(
         ttl=shape.ttl,
         mtu=shape.mtu,
     )
+
+
+def sync_place(findings: Findings) -> Place | None:
+    """Return where connections are said to be synchronised; None where they are not."""
+    ipvs = findings.merged.data.get("ipvs")
+    wanted = ipvs.get("sync") if isinstance(ipvs, dict) else None
+    return None if wanted is None else findings.merged.place(_PATH)
 
 
 def _instance(shape: SyncShape, known: Collection[str], findings: Findings) -> str:

@@ -16,7 +16,6 @@ LONGEST_PASSWORD = 8
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.01, 255.0
 MAX_TRACK_WEIGHT = 253
 
-_MULTICAST = {4: 0xE0, 6: 0xFF}
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", re.ASCII)
 
 
@@ -64,7 +63,7 @@ def interface(text: str) -> str:
 def multicast_group(text: str) -> Address:
     """Return the multicast address in `text`."""
     address = values.literal(text)
-    if address is None or not _is_multicast(address):
+    if address is None or not address.is_multicast:
         message = f"must be a multicast address, such as 224.0.0.81 or ff02::81, not {shown(text)}"
         raise ValueError(message)
     return address
@@ -93,8 +92,3 @@ def user(text: str) -> str:
         message = f"must be the name of a user, not {shown(text)}"
         raise ValueError(message)
     return text
-
-
-def _is_multicast(address: Address) -> bool:
-    first = _MULTICAST[address.version]
-    return address[0] & first == first and (address.version != 4 or address[0] < 0xF0)  # noqa: PLR2004

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import os
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lvsd.edge.interfaces import number_of
 from lvsd.edge.ipvs import NO_RIGHT
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from lvsd.config.model import SyncSettings
     from lvsd.edge.ipvs import Ipvs
     from lvsd.ipvs.sync import Step, SyncDaemon
+
+
+CROSSED: Final = (
+    "the table has a real server of another IP version than its service's (`ipvsadm -Ln`), beside which the "
+    "kernel synchronises no connections"
+)
 
 
 class SyncDaemons:
@@ -95,7 +101,8 @@ def _reason(it: SyncDaemon, code: int) -> str:
         case errno.ENETUNREACH:
             return f"{it.interface} is down or has no address: `ip address show dev {it.interface}`"
         case errno.EINVAL:
-            return f"{it.group} is no multicast group for {it.interface}"
+            no_group = f"{it.group} is no multicast group for {it.interface}"
+            return f"{CROSSED}, or {no_group}" if it.group.is_multicast else no_group
         case errno.EEXIST:
             return "another program has started a daemon at the same moment: is keepalived running here?"
         case errno.ENOPROTOOPT:
