@@ -43,6 +43,11 @@ class Address(bytes):
         """Whether it is a group's: of 224.0.0.0/4 or ff00::/8."""
         return self[0] >> 4 == 0xE if self.version == 4 else self[0] == 0xFF  # noqa: PLR2004
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it never leaves its host: of 127.0.0.0/8, or ::1."""
+        return self[0] == 127 if self.version == 4 else int.from_bytes(self) == 1  # noqa: PLR2004
+
     def __str__(self) -> str:
         if len(self) == IPV4_LENGTH:
             return ".".join(map(str, self))  # a sixth of what ip_address takes, for each row told

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lvsd.config.document import spell
-from lvsd.config.hosts import IPV6
+from lvsd.config.hosts import IPV4, IPV6
 from lvsd.config.model import DirectorAddress, Scope
 from lvsd.config.values import LONGEST_INTERFACE
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from lvsd.config.hosts import Lookup
     from lvsd.config.values import Network
     from lvsd.model import Address
+
+
+LONGEST_NETWORK: Final = 30
+"""The longest IPv4 prefix whose network has an address of its own and one for broadcasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class VipBuilder:
         except ValueError as problem:
             self.findings.mistake(at, str(problem))
             return None
+        for message in _no_vip(address, written.network.prefix):
+            self.findings.mistake(at, message)
         for message in _label_mistakes(written.label, written.interface, address):
             self.findings.mistake((*written.path, "label"), message)
         if written.scope is not None and address.version == IPV6:
@@ -70,6 +76,22 @@ class VipBuilder:
 def _identity(address: Address, interface: str) -> tuple[Address, str]:
     """Return what no two VIPs share: link-local addresses are told apart by their interfaces."""
     return address, interface if address.is_link_local else ""
+
+
+def _no_vip(address: Address, prefix: int) -> Iterator[str]:
+    """Yield why no client could reach the address as one host's.
+
+    That of a network with one or two addresses may be a host's (RFC 3021).
+    """
+    if address.is_loopback:
+        yield f"{address} is a loopback address, which no client reaches: give one of the clients' network"
+    elif address.version == IPV4 and prefix <= LONGEST_NETWORK:
+        hosts = 0xFFFFFFFF >> prefix
+        host = int.from_bytes(address) & hosts
+        if host in {0, hosts}:
+            what = "broadcast" if host else "own"
+            advice = "give a host's, or write /32 if it is one"
+            yield f"{address}/{prefix} is its network's {what} address: {advice}"
 
 
 def _label_mistakes(label: str, interface: str, address: Address) -> Iterator[str]:

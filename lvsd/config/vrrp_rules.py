@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from lvsd.config.hosts import IPV4
@@ -18,12 +19,16 @@ MOST_ADDRESSES: Final = 255
 OWNER: Final = 255
 V2, V3 = 2, 3
 
+_VIRTUAL_MAC: Final = re.compile(r"vrrp6?\.[1-9][0-9]{0,2}", re.ASCII)
+"""What lvsd.vrrp.virtual_mac calls its interfaces."""
+
 _LONGEST: Final[Seconds] = 40.95
 _IN_A_SECOND: Final = {V2: 1, V3: 100}
 
 
 def instance_mistakes(shape: VrrpShape, instance: VrrpInstance) -> Iterator[tuple[Path, str]]:
     """Yield what is wrong, each with its path in the instance."""
+    yield from _interface(instance)
     yield from _of_version(shape, instance)
     yield from _addresses(instance)
     yield from _peers(instance)
@@ -37,6 +42,12 @@ def instance_notes(shape: VrrpShape, instance: VrrpInstance) -> Iterator[tuple[P
         yield ("preempt_delay",), "is not heeded where preempt is false"
     if "user" in (fields := getattr(shape.notify, "model_fields_set", ())) and len(fields) == 1:
         yield ("notify", "user"), "is not heeded: there is no command"
+
+
+def _interface(instance: VrrpInstance) -> Iterator[tuple[Path, str]]:
+    if _VIRTUAL_MAC.fullmatch(instance.interface):
+        message = f"{instance.interface} is an interface that `virtual_mac: true` makes and removes"
+        yield ("interface",), f"{message}: write the one under it, as in eth0"
 
 
 def _of_version(shape: VrrpShape, instance: VrrpInstance) -> Iterator[tuple[Path, str]]:
@@ -82,6 +93,9 @@ def _peers(instance: VrrpInstance) -> Iterator[tuple[Path, str]]:
                 ("unicast_peers", number),
                 f"{peer} is source_address already: peers are the other directors",
             )
+        elif peer.is_loopback:
+            message = f"{peer} is a loopback address: peers are the other directors' own addresses"
+            yield ("unicast_peers", number), message
         elif peer in own:
             yield (
                 ("unicast_peers", number),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from lvsd.config.model import (
 from lvsd.edge.loader import Files
 from lvsd.errors import ConfigError
 from lvsd.model import Address
+from lvsd.vrrp.virtual_mac import parse_name
 
 if TYPE_CHECKING:
     from conftest import FakeNames, Loads
@@ -157,6 +159,19 @@ def test_an_instance_of_255_addresses_is_the_largest(loads: Loads) -> None:
         "vrrp.vip.addresses[255]",
         "an advertisement holds 255 addresses at most, not 256: put the others under excluded_addresses",
     )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["vrrp.1", "vrrp.255", "vrrp6.51", "vrrp.0", "vrrp.051", "vrrp.1000", "vrrp.5a", "vrrp", "vrrp4.5"],
+)
+def test_the_interfaces_that_lvsd_makes_carry_no_instance_and_others_do(loads: Loads, name: str) -> None:
+    text = f"{LEAST.replace('eth0', name)}addresses: [192.168.0.101/24]}}\n"
+    if parse_name(name) is None:
+        assert loads(text)[0].settings.vrrp[0].interface == name
+        return
+    with pytest.raises(ConfigError, match=f"vrrp.vip.interface: {re.escape(name)} is an interface that"):
+        loads(text)
 
 
 def test_instances_of_several_files_are_merged(loads: Loads) -> None:
