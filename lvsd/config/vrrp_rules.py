@@ -42,6 +42,10 @@ def instance_notes(shape: VrrpShape, instance: VrrpInstance) -> Iterator[tuple[P
         yield ("preempt_delay",), "is not heeded where preempt is false"
     if "user" in (fields := getattr(shape.notify, "model_fields_set", ())) and len(fields) == 1:
         yield ("notify", "user"), "is not heeded: there is no command"
+    first = instance.addresses[0].address
+    if instance.family != IPV4 and not first.is_link_local:
+        message = "comes first, where the link-local address of the virtual router belongs (RFC 9568, 5.2.9)"
+        yield ("addresses", 0), f"{first} {message}: put it first, as in fe80::{instance.vrid}/64"
 
 
 def _interface(instance: VrrpInstance) -> Iterator[tuple[Path, str]]:

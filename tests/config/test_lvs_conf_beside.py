@@ -89,7 +89,7 @@ def test_vips_on_several_devices_leave_the_interface_to_the_operator(loads: Load
 
 
 def test_the_vips_go_to_the_one_instance_without_addresses(loads: Loads) -> None:
-    other = "six: {virtual_router_id: 51, interface: eth0, addresses: ['2001:db8::1/64']}"
+    other = "six: {virtual_router_id: 51, interface: eth0, addresses: ['fe80::1/64']}"
     config, notes = loads(f"{NAMED}vrrp: {{{other}, vip: {{virtual_router_id: 51}}}}\n", lvs=LVS)
     six, vip = config.settings.vrrp
     assert (six.family, vip.addresses) == (6, (VIP,))
