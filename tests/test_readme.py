@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from lvsd.cli import make_parser
-from lvsd.edge.loader import load_config
+from lvsd.config.load import load
+from lvsd.edge.loader import Files
+from lvsd.edge.names import SystemNames
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -21,7 +23,7 @@ TYPED = [re.split(" {4,}", line)[0] for kind, text in BLOCKS if not kind for lin
 def test_its_configuration_loads(text: str, tmp_path: Path) -> None:
     file = tmp_path / "lvsd.yaml"
     file.write_text(text)
-    config, notes = load_config(str(file))
+    config, notes = load(str(file), Files(), SystemNames())
     assert config.services
     assert not notes
 

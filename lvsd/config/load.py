@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lvsd.config.document import Document, Findings
     from lvsd.config.fields import Shape
     from lvsd.config.model import Check, Note, VirtualService
-    from lvsd.config.source import Names, Source
+    from lvsd.config.source import Interfaces, Names, Source
     from lvsd.config.values import Endpoint
 
     S = TypeVar("S", bound=Shape)
@@ -37,8 +37,13 @@ NOT_YET = frozenset({"metrics", "control"})
 """Sections that lvsd is going to have."""
 
 
-def load(file: str, source: Source, names: Names) -> tuple[Config, tuple[Note, ...]]:
-    """Return the configuration in `file` and remarks on it; raise ConfigError with all that is wrong."""
+def load(
+    file: str, source: Source, names: Names, interfaces: Interfaces | None = None
+) -> tuple[Config, tuple[Note, ...]]:
+    """Return the configuration in `file` and remarks on it; raise ConfigError with all that is wrong.
+
+    Without `interfaces` nothing is said of what suits them.
+    """
     found, document = read(file, source)
     findings = merge(document, source)
     lookup = Lookup(names)
@@ -49,7 +54,7 @@ def load(file: str, source: Source, names: Names) -> tuple[Config, tuple[Note, .
     config = Config(
         format=found,
         files=tuple(findings.merged.files),
-        settings=SettingsBuilder(findings, lookup, source).build(instances),
+        settings=SettingsBuilder(findings, lookup, source, interfaces).build(instances),
         services=_services(findings, lookup, shapes),
     )
     findings.raise_mistakes()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lvsd.config.fields import Shape
     from lvsd.config.hosts import Lookup
     from lvsd.config.model import DirectorAddress, VrrpInstance
-    from lvsd.config.source import Source
+    from lvsd.config.source import Interfaces, Source
     from lvsd.config.vrrp_schema import VrrpShape
 
     S = TypeVar("S", bound=Shape)
@@ -36,6 +36,7 @@ class SettingsBuilder:
     findings: Findings
     lookup: Lookup
     source: Source
+    interfaces: Interfaces | None = None
 
     def build(self, instances: Mapping[str, Shaped[VrrpShape]]) -> Settings:
         """Return the settings; `instances` are those of the section `vrrp`."""
@@ -45,6 +46,8 @@ class SettingsBuilder:
         vips = VipBuilder(self.lookup, self.findings)
         addresses = _addresses(director, vips)
         vrrp = self._vrrp(instances, vips)
+        if self.interfaces is not None:
+            vips.look_at(self.interfaces)
         return Settings(
             director=director.value.name or self.lookup.names.hostname(),
             addresses=addresses,

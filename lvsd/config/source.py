@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from lvsd.config.model import DirectorAddress
     from lvsd.model import Address
 
 MAX_BYTES = 16 * 1024 * 1024
@@ -57,6 +58,16 @@ class Source(Protocol):
 
     def trusted(self, user: str) -> Collection[int]:
         """Return the numbers of those who may own what runs as `user`; empty means lvsd's own choice."""
+
+
+class Interfaces(Protocol):
+    """The interfaces of this host, as far as they exist."""
+
+    def missed(self, vips: Collection[DirectorAddress]) -> Mapping[DirectorAddress, Sequence[str]]:
+        """Return those of the VIPs that should lie in a network of their interface and lie in none.
+
+        With each are the interface's own addresses, which are all but `vips`.
+        """
 
 
 class Names(Protocol):

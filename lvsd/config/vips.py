@@ -15,12 +15,17 @@ if TYPE_CHECKING:
 
     from lvsd.config.document import Findings, Path
     from lvsd.config.hosts import Lookup
+    from lvsd.config.source import Interfaces
     from lvsd.config.values import Network
     from lvsd.model import Address
 
 
 LONGEST_NETWORK: Final = 30
 """The longest IPv4 prefix whose network has an address of its own and one for broadcasts."""
+
+
+MOST_NETWORKS: Final = 4
+"""So many networks of an interface are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class VipBuilder:
     lookup: Lookup
     findings: Findings
     _given: dict[tuple[Address, str], Path] = field(default_factory=dict)
+    _built: dict[DirectorAddress, Path] = field(default_factory=dict)
 
     def build(self, written: Written) -> DirectorAddress | None:
         """Return the address; None where its host cannot be told."""
@@ -66,7 +72,18 @@ class VipBuilder:
             place = self.findings.merged.place(first)
             self.findings.mistake(at, f"{address} is given twice, first in {spell(first)} at {place}")
         scope = written.scope or Scope.GLOBAL
-        return DirectorAddress(address, written.network.prefix, written.interface, written.label, scope)
+        prefix, interface = written.network.prefix, written.interface
+        built = DirectorAddress(address, prefix, interface, written.label, scope)
+        self._built.setdefault(built, at)
+        return built
+
+    def look_at(self, interfaces: Interfaces) -> None:
+        """Put down which of the VIPs that were built lie in no network of their interface on this host."""
+        for vip, networks in interfaces.missed(self._built).items():
+            known = ", ".join(networks[:MOST_NETWORKS])
+            message = f"{vip} is in no network of {vip.interface} ({known}), where clients may not find it"
+            advice = f"mend it, its prefix or its interface, or write /{8 * len(vip.address)} if it is meant so"
+            self.findings.note(self._built[vip], f"{message}: {advice}")
 
     def holds(self, address: Address) -> bool:
         """Return whether `address` is among those that were built, on whatever interface."""

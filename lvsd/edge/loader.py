@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lvsd.config.source import MAX_BYTES, Entry, Program, Unreadable
 from lvsd.edge.names import SystemNames
+from lvsd.edge.own_networks import OwnNetworks
 from lvsd.edge.unprivileged import ROOT, name_of, number_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def load_config(path: str) -> tuple[Config, tuple[Note, ...]]:
     """Return the configuration in the file at `path`, parsed in this process; raise ConfigError."""
     from lvsd.config.load import load as parse  # noqa: PLC0415 - pydantic and yaml stay out of the daemon
 
-    return parse(path, Files(), SystemNames())
+    return parse(path, Files(), SystemNames(), OwnNetworks())
 
 
 def _open_at_once(path: str, flags: int) -> int:

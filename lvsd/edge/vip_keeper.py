@@ -9,7 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from lvsd.edge.interfaces import Network, number_of
+from lvsd.edge.interfaces import number_of
+from lvsd.edge.own_networks import missed, own_addresses
 from lvsd.effects import AddAddress, RemoveAddress, Report
 from lvsd.errors import KernelError
 from lvsd.events import AddressMisplaced
@@ -74,7 +75,7 @@ class VipKeeper:
         for effect in effects:
             if isinstance(effect, AddAddress):
                 beside = on_interface.get(effect.address.interface, [])
-                networks = self._networks(effect.address, beside)
+                networks = own_addresses(effect.address, beside, self._vips.owned)
                 error = _error_of(partial(self._addresses.add, effect.address, beside))
                 self._carry_out(
                     [*self._vips.added(effect.address, error), *misplaced(effect.address, networks)]
@@ -106,33 +107,17 @@ class VipKeeper:
         interfaces = {address.interface for address in self._vips.held.values()}
         self._numbers = {each: number_of(each) or self._numbers.get(each, 0) for each in interfaces}
 
-    def _networks(self, address: DirectorAddress, there: Iterable[FoundAddress]) -> list[FoundAddress]:
-        """Return the interface's own addresses of the VIP's IP version, of which each has its network."""
-        return [
-            found
-            for found in there
-            if (found.interface, found.address.version) == (address.interface, address.address.version)
-            and (found.address, found.interface) not in self._vips.owned
-        ]
-
     def _remove(self, address: DirectorAddress, cause: str, found: FoundAddress | None = None) -> None:
         error = _error_of(partial(self._addresses.remove, address, found))
         self._carry_out(self._vips.removed(address, error, cause))
 
 
 def misplaced(address: DirectorAddress, own: Iterable[FoundAddress]) -> list[Effect]:
-    """Return what to tell of a VIP that lies in no network of its interface, where it is meant to lie in one.
-
-    One whose prefix is that of a single host is not, nor is one of an interface that has no address but the
-    link-local one that the kernel gives to each.
-    """
-    own = list(own)
-    networks = {str(found).partition(" ")[0]: Network.of(found.address, found.prefix) for found in own}
-    alone = address.prefix == 8 * len(address.address)
-    given = [found for found in own if not found.address.is_link_local]
-    if alone or not given or any(network.holds(address.address) for network in networks.values()):
+    """Return what to tell of a VIP that should lie in a network of its interface, and does not."""
+    networks = missed(address, own)
+    if not networks:
         return []
-    event = AddressMisplaced(address=str(address), interface=address.interface, networks=list(networks))
+    event = AddressMisplaced(address=str(address), interface=address.interface, networks=networks)
     return [Report(event)]
 
 
