@@ -23,10 +23,12 @@ MASTER, BACKUP, FAULT = "MASTER", "BACKUP", "FAULT"
 class Instance:
     """A `vrrp_instance`, and whether the same keepalived also balances the web service behind the VIP.
 
-    `peers` are who it speaks to by unicast, from the address `source`; without any it speaks to the group.
-    `initially` is the `state` that it starts in. `settings` are lines added to the instance as they are.
+    `name` is one word. `peers` are who it speaks to by unicast, from the address `source`; without any it
+    speaks to the group. `initially` is the `state` that it starts in. `settings` are lines added to the
+    instance as they are.
     """
 
+    name: str = "vip"
     priority: int = 100
     interval: float = 1.0
     version: int = 3
@@ -40,14 +42,16 @@ class Instance:
     balances: bool = False
     settings: tuple[str, ...] = ()
 
-    def conf(self) -> str:
-        """Return keepalived.conf."""
-        return "\n".join([*_GLOBAL, f"  vrrp_version {self.version}", "}", *self._instance(), ""]) + (
+    def conf(self, *others: Instance) -> str:
+        """Return keepalived.conf with this instance, and others of the same version."""
+        instances = (line for each in (self, *others) for line in each.block())
+        return "\n".join([*_GLOBAL, f"  vrrp_version {self.version}", "}", *instances, ""]) + (
             _BALANCES if self.balances else ""
         )
 
-    def _instance(self) -> Iterator[str]:
-        yield "vrrp_instance vip {"
+    def block(self) -> Iterator[str]:
+        """Yield the lines of its block."""
+        yield f"vrrp_instance {self.name} {{"
         yield f"  state {self.initially}"
         yield "  interface eth0"
         yield f"  virtual_router_id {self.vrid}"
@@ -67,7 +71,7 @@ class Instance:
 
 
 class KeepalivedRouter(Peer):
-    """keepalived with an instance `vip`: a parent, a process for VRRP, and perhaps one that checks."""
+    """keepalived with instances: a parent, a process for VRRP, and perhaps one that checks."""
 
     package = "keepalived"
     version = "2.2.7"
@@ -82,14 +86,14 @@ class KeepalivedRouter(Peer):
         ]  # fmt: skip
 
     @property
-    def states(self) -> list[str]:
-        """The states that its latest start has entered so far."""
-        return _ENTERED.findall(self.process.output)
+    def states(self) -> dict[str, str]:
+        """The state that each instance of its latest start has entered last."""
+        return dict(_ENTERED.findall(self.process.output))
 
     async def become(self, state: str, timeout: float = 30.0) -> None:  # noqa: ASYNC109
-        """Wait until it is in a state; raise TimeoutError with its log."""
+        """Wait until all its instances are in a state; raise TimeoutError with its log."""
         give_up_at = time.monotonic() + timeout
-        while self.states[-1:] != [state]:
+        while set(self.states.values()) != {state}:
             if time.monotonic() > give_up_at:
                 message = f"keepalived of {self.machine.name} is not {state} after {timeout:g} s; it said: "
                 raise TimeoutError(message + self.process.output[-3000:])
@@ -104,7 +108,7 @@ class KeepalivedRouter(Peer):
         return self.machine.directory / f"keepalived-router{of}.pid"
 
 
-_ENTERED = re.compile(r"\(vip\) Entering (\w+) STATE")
+_ENTERED = re.compile(r"\((\w+)\) Entering (\w+) STATE")
 _GLOBAL = ("global_defs {", "  router_id lab")
 _BALANCES = f"""\
 virtual_server {VIP} 80 {{
