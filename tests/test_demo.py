@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 240.0
@@ -33,35 +38,52 @@ STEPS = [
     "requests, not one lost",
     "lvsd status, from that log:",
     "Two directors share the VIP",
-    "vs1 is stopped",
-    "the VIP is with vs2 after",
-    "vs1 is back",
-    "the VIP is with vs1 after",
-    "is killed (kill -9)",
-    "the VIP is with vs1 and vs2 after",
-    "vs1 is cut off",
-    "the VIP is with vs2 after",
-    "the cable is back",
-    "the VIP is with vs1 after",
     "lvsd explain vip:",
     "Every step came out as told",
 ]
+FAILOVERS = [
+    ("vs1 is stopped (SIGTERM)", "vs2"),
+    ("vs1 is back", "vs1"),
+    ("lvsd on vs1 is killed (kill -9)", "vs1 and vs2"),
+    ("it is back", "vs1"),
+    ("vs1 is cut off", "vs2"),
+    ("the cable is back", "vs1"),
+]
+"""What becomes of the master, in this order, and with whom the VIP is then."""
+
+OUTAGE = r"the VIP is with {} after \d+ ms; the client's longest time without an answer: \d+ ms, "
 
 
-@pytest.fixture(autouse=True)
-def _on_user_mode_linux(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LVSD_LAB_KERNEL", "uml")
-    for variable in ("MAKEFLAGS", "MAKELEVEL"):  # as at a prompt, and not below `make test`
-        monkeypatch.delenv(variable, raising=False)
+@pytest.fixture(autouse=True, scope="module")
+def _on_user_mode_linux() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("LVSD_LAB_KERNEL", "uml")
+        for variable in ("MAKEFLAGS", "MAKELEVEL"):  # as at a prompt, and not below `make test`
+            monkeypatch.delenv(variable, raising=False)
+        yield
 
 
-def test_the_demo_comes_out_as_told() -> None:
+@pytest.fixture(scope="module")
+def told(_on_user_mode_linux: None) -> str:
+    """What `make demo` says, after its set-up."""
     setup, demo = said_by("make", "--dry-run", "demo", f"PYTHON={sys.executable}").splitlines()
     assert setup == "./setup.sh"
-    told = rest = said_by(*shlex.split(demo))
+    return said_by(*shlex.split(demo))
+
+
+def test_the_demo_comes_out_as_told(told: str) -> None:
+    rest = told
     for step in STEPS:
         assert step in rest, told
         rest = rest.partition(step)[2]
+
+
+def test_the_demo_tells_the_outage_of_each_failover_in_milliseconds(told: str) -> None:
+    steps = re.split(r"^\[\d+\] ", told, flags=re.MULTILINE)
+    begin = next(n for n, step in enumerate(steps, 1) if step.startswith("Two directors share the VIP"))
+    for step, (deed, owners) in zip(steps[begin : begin + len(FAILOVERS)], FAILOVERS, strict=True):
+        assert step.startswith(deed), told
+        assert re.search(OUTAGE.format(owners), step), told
 
 
 def test_the_shell_is_a_prompt_inside_the_network() -> None:
