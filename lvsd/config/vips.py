@@ -82,9 +82,8 @@ class VipBuilder:
         for vip, networks in interfaces.missed(self._built).items():
             known = ", ".join(networks[:MOST_NETWORKS])
             message = f"{vip} is in no network of {vip.interface} ({known}), where clients may not find it"
-            advice = (
-                f"mend it, its prefix or its interface, or write /{8 * len(vip.address)} if it is meant so"
-            )
+            lone = f"write /{8 * len(vip.address)} if it is meant so"
+            advice = f"mend it, its prefix or its interface, or {lone}"
             self.findings.note(self._built[vip], f"{message}: {advice}")
 
     def holds(self, address: Address) -> bool:

@@ -521,16 +521,12 @@ async def test_a_vip_in_no_network_of_its_interface_is_noted_by_master_and_backu
     texts = {name: config(NO_SERVICES, name, odd=instance(["10.9.9.9/24"])) for name in PRIORITIES}
     noted = r"lvsd.yaml:\d+:\d+: vrrp.odd.addresses\[0\]: note: 10.9.9.9/24 is in no network of eth0 \("
     async with Pair.start(bare_lab, texts) as pair:
-        await all_are_with("vs1", pair)
+        await pair.vs1.saw("vrrp.changed", new="master")
         for director in (pair.vs1, pair.vs2):
-            last = director.seq
             await director.reload()
-            loaded = await director.saw("config.loaded", after=last)
-            for each in (director.found("config.loaded")[0], loaded):
-                (note,) = each["notes"]
-                assert re.search(noted, note)
+            notes = [each["notes"] for each in director.found("config.loaded")]
+            assert [[bool(re.search(noted, note)) for note in each] for each in notes] == [[True], [True]]
         assert pair.vs1.found("address.misplaced", address="10.9.9.9/24")
-        assert not pair.vs2.found("address.misplaced")
 
 
 async def test_vips_of_both_families_come_back_with_their_interface(bare_lab: Lab) -> None:
