@@ -40,6 +40,7 @@ VS1_V6, VS2_V6 = Address.parse("fd00:0:0:1::1"), Address.parse("fd00:0:0:1::2")
 VIP_V4, VIP_V6 = Address.parse(VIP), Address.parse(VIP6)
 GROUPS = {4: GROUP_V4, 6: GROUP_V6}
 NOWHERE = "02:00:00:00:00:99"
+IFA_F_TENTATIVE = 0x40
 
 
 @pytest.fixture
@@ -108,12 +109,18 @@ async def send(
 
 
 async def link_local(machine: Machine) -> Address:
-    """Return the address by which IPv6 has its neighbours know the host's eth0."""
-    table = await machine.do(Path("/proc/thread-self/net/if_inet6").read_text)
-    rows = [line.split() for line in table.splitlines()]
-    return next(
-        Address(bytes.fromhex(row[0])) for row in rows if row[5] == "eth0" and row[0].startswith("fe80")
-    )
+    """Return the address by which IPv6 has its neighbours know the host's eth0, once its link is in use."""
+    found: list[Address] = []
+
+    async def is_in_use() -> bool:
+        table = await machine.do(Path("/proc/thread-self/net/if_inet6").read_text)
+        rows = [line.split() for line in table.splitlines()]
+        own = [row for row in rows if row[5] == "eth0" and row[0].startswith("fe80")]
+        found[:] = [Address(bytes.fromhex(row[0])) for row in own if not int(row[4], 16) & IFA_F_TENTATIVE]
+        return bool(found)
+
+    await until(is_in_use)
+    return found[0]
 
 
 async def mac(machine: Machine) -> str:
@@ -132,7 +139,9 @@ async def mac(machine: Machine) -> str:
 async def test_what_one_host_sends_the_other_hears(
     vs1: Machine, vs2: Machine, source: Address | None, destination: Address
 ) -> None:
-    source = source or await link_local(vs1)
+    for host in vs2, vs1:
+        own = await link_local(host)
+    source = source or own
     async with hearing(vs2, source.version, lambda _: True) as heard:
         await send(vs1, [(b"whatever", source, destination)])
     assert await heard == [Packet("eth0", source, destination, 255, b"whatever")]

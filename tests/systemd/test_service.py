@@ -356,7 +356,7 @@ def test_a_master_of_vrrp_resumes_after_kill_9_and_leaves_no_vip_when_it_is_stop
     assert not [each for each in journal("--priority=warning") if each["ts"] > shared_since]
 
     # As one that hangs does not hear SIGTERM; a stopped one would: systemd sends SIGCONT as well.
-    SHORT_STOP.write_text("[Service]\nTimeoutStopSec=1s\nKillSignal=SIGURG\n")
+    SHORT_STOP.write_text("[Service]\nTimeoutStopSec=5s\nKillSignal=SIGURG\n")
     moment = last_moment()
     run("systemctl", "daemon-reload")
     run("systemctl", "start", "lvsd")
