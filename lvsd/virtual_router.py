@@ -141,8 +141,9 @@ class VirtualRouter:
             )
         elif isinstance(before, Master) and said.priority != RESIGNED:
             effects += self._contest(said, now)
-        elif isinstance(before, Master):
+        elif isinstance(before, Master):  # who asks may have yielded just now
             self._tenure.regain(now.monotonic)
+            effects.append(TakeIn(self.config))
         return effects + self._take(step, reason, now)
 
     def claimed(self, address: Address, mac: str, now: Instant) -> list[FailoverEffect]:

@@ -20,8 +20,11 @@ MARGIN: Final[Seconds] = 0.2
 BURST: Final = (0.05, 0.15, 0.5, 1.0, 5.0, 5.5, 6.0)
 """Seconds after a takeover at which the neighbours are told once more: frames get lost."""
 
-HAND_OVER: Final = (0.015, 0.03)
-"""Seconds after another was heard at which it is told of connections again: some are made meanwhile."""
+HAND_OVER: Final = (0.015, 0.03, 0.2)
+"""Seconds after another was heard at which it is told of connections again, beside when the VIPs go.
+
+Some are made meanwhile, and one that has been master all the time has yet to begin to listen.
+"""
 
 SOON: Final[Seconds] = 1.0
 INQUIRE_AFTER: Final[Seconds] = 2.0
@@ -66,7 +69,7 @@ class Tenure:
         announce = bool(self._announce_at) and now >= self._announce_at[0]
         inquire = self._inquire_at is not None and now >= self._inquire_at
         hand_over = drop or (bool(self._hand_over_at) and now >= self._hand_over_at[0])
-        self._hand_over_at = [moment for moment in self._hand_over_at if moment > now and not drop]
+        self._hand_over_at = [moment for moment in self._hand_over_at if moment > now]
         if drop:
             self._leave_at = None
         self._announce_at = [moment for moment in self._announce_at if moment > now]
