@@ -202,6 +202,7 @@ async def sessions_of_a_split_outlive_it(pair: Pair) -> None:
         await until(lambda: has_connection(pair.vs2.machine, session.port))
         await pair.lab.mend("vs1")
         await pair.master_is("vs1")
+        await until(lambda: has_connection(pair.vs1.machine, session.port), 10.0)
         assert await session.answer() == "Password:"
 
 
