@@ -34,6 +34,12 @@ LAYERS = [
         "lvsd.virtual_router",
         "lvsd.failover",
         "lvsd.explain",
+        "lvsd.tale",
+        "lvsd.team",
+        "lvsd.cast",
+        "lvsd.timeline",
+        "lvsd.history",
+        "lvsd.history_text",
     },
     {"lvsd.edge", "lvsd.lab", "lvsd.cli", "lvsd.__main__"},
 ]

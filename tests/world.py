@@ -158,6 +158,7 @@ class World:
         self.run = 0
         self.state = State()
         self.folds: list[State] = []
+        self.records: list[Record] = []
         self.last_read: Image = {}
         self.lines = 0
         self.foreign: set[RowKey] = set()
@@ -564,6 +565,7 @@ class World:
         assert len(line) < LONGEST_LINE
         record: Record = json.loads(line)
         assert from_json(record) == event
+        self.records.append(record)
         for fold in [self.state, *self.folds]:
             fold.fold(record)
         if event.name == "snapshot.begin":
