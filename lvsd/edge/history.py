@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from lvsd.events import Record
     from lvsd.state import State
 
-NEEDED: Final = {"ts": str, "seq": int, "run": str, "event": str}
 _CONSOLE_LINE: Final = re.compile(rb"(?:<\d>)?(\d{4}-\d\d-\d\dT[0-9:.]+Z) \[[a-z]+ *\] ([a-z_.]+)")
 
 
@@ -36,7 +35,7 @@ def read_state(file: str, until: str = "", director: str = "") -> State:
     excerpt = Excerpt(director)
     if file:
         with _open(file) as log:
-            _fill(excerpt, lines_backwards(log, end_of(log, until, _moment)), until)
+            _fill(excerpt, lines_backwards(log, end_of(log, until, moment_of)), until)
     else:
         with Journal(until) as journal:
             _fill(excerpt, journal.lines(), until)
@@ -52,13 +51,51 @@ def read_state(file: str, until: str = "", director: str = "") -> State:
 
 def records(lines: Iterable[bytes]) -> Iterator[Record]:
     """Yield the lines that are lvsd's; what is another's or torn is passed over."""
-    return (record for record in map(_record, lines) if record is not None)
+    return (record for record in map(record_of, lines) if record is not None)
+
+
+def record_of(line: bytes) -> Record | None:
+    """Return what a line says, None where it is not lvsd's, or torn."""
+    start = line.find(b"{")
+    if start < 0:
+        return None
+    try:
+        record = orjson.loads(line[start:])
+    except orjson.JSONDecodeError:
+        return None
+    if (
+        isinstance(record, dict)
+        and isinstance(record.get("ts"), str)
+        and isinstance(record.get("seq"), int)
+        and isinstance(record.get("run"), str)
+        and isinstance(record.get("event"), str)
+    ):
+        return record
+    return None
+
+
+def moment_of(line: bytes) -> str | None:
+    """Return when a line was written, None where it is not lvsd's."""
+    if (record := record_of(line)) is not None:
+        return str(record["ts"])
+    return console_moment(line)
+
+
+def console_moment(line: bytes) -> str | None:
+    """Return when a line in the console format was written, None where it is no such line of lvsd's."""
+    console = _CONSOLE_LINE.match(line)
+    return console[1].decode() if console and console[2].decode() in CATALOGUE else None
+
+
+def no_reading(at: str) -> str:
+    """Return what to say of a log that is in the console format at the moment `at`."""
+    return f"at {at} the log is in the console format, which only people can read: set `log.format: json`"
 
 
 def _fill(excerpt: Excerpt, lines: Iterable[bytes], until: str) -> None:
     """Give `excerpt` the lines up to `until`, the last one first, until it has enough."""
     for line in lines:
-        record = _record(line)
+        record = record_of(line)
         if record is None:
             if excerpt.is_empty:
                 _refuse_console(line, until)
@@ -68,38 +105,11 @@ def _fill(excerpt: Excerpt, lines: Iterable[bytes], until: str) -> None:
 
 def _refuse_console(line: bytes, until: str) -> None:
     """Raise NoLogError where `line` is a newer one than all that can be read."""
-    at = _console_moment(line)
+    at = console_moment(line)
     if at is not None and (not until or at <= until):
-        message = (
-            f"at {at} the log is in the console format, which only people can read: set `log.format: json`; "
-            "what was written as json before can be asked for with --at and an earlier time"
-        )
+        hint = "what was written as json before can be asked for with --at and an earlier time"
+        message = f"{no_reading(at)}; {hint}"
         raise NoLogError(message)
-
-
-def _record(line: bytes) -> Record | None:
-    start = line.find(b"{")
-    if start < 0:
-        return None
-    try:
-        record = orjson.loads(line[start:])
-    except orjson.JSONDecodeError:
-        return None
-    if isinstance(record, dict) and all(isinstance(record.get(key), kind) for key, kind in NEEDED.items()):
-        return record
-    return None
-
-
-def _moment(line: bytes) -> str | None:
-    """Return when a line was written, None where it is not lvsd's."""
-    if (record := _record(line)) is not None:
-        return str(record["ts"])
-    return _console_moment(line)
-
-
-def _console_moment(line: bytes) -> str | None:
-    console = _CONSOLE_LINE.match(line)
-    return console[1].decode() if console and console[2].decode() in CATALOGUE else None
 
 
 @contextmanager

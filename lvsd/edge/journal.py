@@ -1,4 +1,4 @@
-"""The journal of the unit, read from its end by journalctl."""
+"""The journal of the unit, read by journalctl."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ LATE: Final = 60
 class Journal:
     """The unit's lines up to about the moment `until`. Raise NoLogError where there is no journalctl."""
 
-    def __init__(self, until: str) -> None:
+    def __init__(self, until: str = "", *, newest_first: bool = True) -> None:
         journalctl = shutil.which("journalctl")
         if journalctl is None:
             message = "no log.file is configured, and there is no journalctl here: name a file with --log"
             raise NoLogError(message)
-        argv = [journalctl, "--unit", UNIT, "--output", "cat", "--no-pager", "--reverse"]
+        argv = [journalctl, "--unit", UNIT, "--output", "cat", "--no-pager"]
+        if newest_first:
+            argv.append("--reverse")
         if until:
             argv.append(f"--until=@{datetime.fromisoformat(until).timestamp() + LATE:.0f}")
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
@@ -48,7 +50,7 @@ class Journal:
         self._said.close()
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the lines, the last one first."""
+        """Yield the lines."""
         while self._reader.stdout is not None and (line := self._reader.stdout.readline()):
             yield line
 

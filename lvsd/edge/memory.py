@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from lvsd.edge import state_file
+from lvsd.edge import runtime, state_file
 from lvsd.errors import LvsdError
 from lvsd.events import StateLost
 
@@ -53,7 +53,7 @@ def claim(directory: Path) -> Claim:
 
     Where no file can be made there, nothing is claimed: two have nothing to take from each other then.
     """
-    file = directory / "lock"
+    file = directory / runtime.LOCK
     try:
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

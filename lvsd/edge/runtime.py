@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
+
+LOCK: Final = "lock"
+"""The file that an lvsd which runs holds a lock on."""
 
 
 def directory() -> Path:
@@ -15,3 +19,13 @@ def directory() -> Path:
     given = [Path(each) for each in os.environ.get("RUNTIME_DIRECTORY", "").split(":") if each]
     own = [each for each in given if each.name == "lvsd"]
     return [*own, *given, Path("/run/lvsd")][0]
+
+
+def is_in_use() -> bool:
+    """Whether an lvsd runs on this host; to ask for its lock would be in the way of one that starts."""
+    try:
+        lock = (directory() / LOCK).stat()
+        held = Path("/proc/locks").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return f" {os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino} " in held
