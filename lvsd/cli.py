@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,9 +32,26 @@ examples:
   lvsd run -c lvs_dr.conf             the daemon, in the foreground
   lvsd status                         the table and the verdicts, from the log
   lvsd status --at 03:12 --json       the same for a past moment, for a program
+  lvsd history www --since 24h        what became of a virtual service, and its availability
   lvsd explain vip                    who is master of a VRRP instance, and why
   lvsd convert lvs_dr.conf            configure-lvs's format to lvsd's own
   lvsd lab shell                      a prompt in a rehearsal network, on a kernel with IPVS
+"""
+
+HISTORY = """\
+Prints since when, for how long and why each target was as it was, then how much of the known time it was up,
+how often that changed, and its longest outage. What the log does not tell counts as unknown: when lvsd did
+not run, and from a gap to the next snapshot. The log is all files that --log names, and those of directories,
+rotated and compressed ones too, in the order of what they hold; else the configuration's log.file with those
+that it was rotated to, else the unit's journal. Times are UTC.
+"""
+HISTORY_EXAMPLES = """\
+examples:
+  lvsd history                                   everything, as far back as the log goes
+  lvsd history www/rs1 --since 24h               a real server in one service
+  lvsd history 192.168.0.3 --since 2026-11-22    a real server in all services
+  lvsd history vip --log /var/log/lvsd --json    who was master, from a directory, for a program
+  ssh vs2 journalctl -u lvsd -o cat | lvsd history --log -    another host's journal
 """
 
 WHICH_LOG = (
@@ -172,10 +189,46 @@ def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(run=_status)
 
+    _add_history(commands)
+
     explain = _add(commands, "explain", "who is master of a VRRP instance, and why", WHICH_LOG)
     explain.add_argument("instance", metavar="INSTANCE", help="the instance's name in the configuration")
     _add_log(explain)
     explain.set_defaults(run=_explain)
+
+
+def _add_history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    short = "what happened when, and the availability"
+    history = _add(commands, "history", short, HISTORY, f"{HISTORY_EXAMPLES}\n{EXIT_STATUS}")
+    history.add_argument(
+        "target",
+        metavar="TARGET",
+        nargs="?",
+        default="",
+        help="www/rs1, rs1 or 192.168.0.3:80 for a real server, a virtual service or a VRRP instance "
+        "(default: all)",
+    )
+    history.add_argument(
+        "--since",
+        metavar="TIME",
+        type=_moment_or_ago,
+        help="from then on: as for --until, or 90m, 24h, 7d ago",
+    )
+    history.add_argument(
+        "--until", metavar="TIME", type=_moment_or_ago, help="up to then: 2026-11-22T03:12:00Z, or 03:12"
+    )
+    _add_config(history)
+    history.add_argument(
+        "--log",
+        metavar="FILE",
+        type=_file,
+        action="append",
+        default=[],
+        help="a log or a directory of logs, - for standard input; may be given several times",
+    )
+    history.add_argument("--director", metavar="NAME", default="", help="whose history, in a log of several")
+    history.add_argument("--json", action="store_true", help="for programs")
+    history.set_defaults(run=_history)
 
 
 def _add_log(parser: argparse.ArgumentParser) -> None:
@@ -266,6 +319,25 @@ def _status(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _history(arguments: argparse.Namespace) -> int:
+    from lvsd.edge.chronicle import Asked, Source, read_history
+    from lvsd.history_text import history_text
+    from lvsd.timeline import moment
+
+    since, until = (None if each is None else moment(each) for each in (arguments.since, arguments.until))
+    if since is not None and until is not None and since >= until:
+        print("lvsd history: --since is not before --until", file=sys.stderr)
+        return 2
+    configured = "" if arguments.log else _configured_log(arguments.config)
+    asked = Asked(arguments.target, since, until, arguments.director)
+    history = read_history(Source(arguments.log, configured), asked)
+    if arguments.json:
+        print(json.dumps(history.to_json(), indent=2))
+    else:
+        print(history_text(history, colours=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+    return 0
+
+
 def _explain(arguments: argparse.Namespace) -> int:
     from lvsd.explain import explain
 
@@ -336,3 +408,16 @@ def _moment(text: str) -> str:
         message = f"{text!r} is no moment: write 2026-11-22T03:12:00, with Z for UTC, or 03:12 for today"
         raise argparse.ArgumentTypeError(message) from None
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _moment_or_ago(text: str) -> str:
+    """Return a moment as log lines have it; `24h` was so long ago."""
+    ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if ago is None:
+        return _moment(text)
+    seconds = int(ago[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[ago[2]]
+    try:
+        return _moment((datetime.now(UTC) - timedelta(seconds=seconds)).isoformat())
+    except OverflowError:
+        message = f"{text!r} ago is before all time"
+        raise argparse.ArgumentTypeError(message) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from stories import Teller
 
 from lvsd.cli import main, make_parser
 
@@ -116,6 +118,7 @@ def test_a_missing_file_is_a_failure_that_names_it(capsys: pytest.CaptureFixture
         ["nonsense"],
         ["check"],
         ["status", "--at", "yesterday"],
+        *(["history", "--since", time] for time in ("yesterday", "-1h", "1w", "h", "999999d")),
         *(["lab", "run", "--timeout", time, "true"] for time in ("-1", "0", "nan", "inf", "1e300", "soon")),
     ],
 )
@@ -127,7 +130,14 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["check", ""], ["convert", ""], ["plan", "-c", ""], ["run", "-c", ""], ["status", "--log", ""]],
+    [
+        ["check", ""],
+        ["convert", ""],
+        ["plan", "-c", ""],
+        ["run", "-c", ""],
+        ["status", "--log", ""],
+        ["history", "--log", ""],
+    ],
 )
 def test_an_empty_name_of_a_file_is_wrong_usage(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -147,6 +157,7 @@ def test_an_empty_name_of_a_file_is_wrong_usage(
         ("check >&- 2>&-", 2),
         ("schema >&-", 0),
         ("status --log - <&-", 1),
+        ("history --log - <&-", 1),
         ("run -c /missing >&-", 1),
         ("run -c /missing <&- >&- 2>&-", 1),
     ],
@@ -236,6 +247,81 @@ def test_status_names_the_configured_log_that_cannot_be_read(
     assert "does not tell where the log is: name it with --log" in capsys.readouterr().err
 
 
+STORY = Teller().tell(
+    "0 start\n0 snapshot\n60 judge rs1 down\n60.2 remove rs1\n180 judge rs1 up\n300 become master"
+)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> str:
+    file = tmp_path / "log"
+    file.write_bytes(b"".join(STORY.lines))
+    return str(file)
+
+
+def test_history_tells_a_targets_periods(log: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["history", "rs1", "--log", log]) == 0
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[2:] for line in told if line and line[0].startswith("2026-11-22T10")] == [
+        ["www/rs1", "up", "1", "HTTP", "200"],
+        ["www/rs1", "down", "-", "timed", "out"],
+        ["www/rs1", "up", "-", "HTTP", "200"],
+    ]
+    assert told[-1][:3] == ["www/rs1", "60.000", "%"]
+
+
+def test_history_tells_programs_the_same(log: str, capsys: pytest.CaptureFixture[str]) -> None:
+    between = ["--since", "2026-11-22T10:01:00Z", "--until", "2026-11-22T10:04:00Z"]
+    assert main(["history", "www/rs1", "--log", log, "--json", *between]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(each["target"], each["availability"]) for each in told["targets"]] == [("www/rs1", 33.333)]
+    assert (told["since"], told["until"]) == ("2026-11-22T10:01:00.000000Z", "2026-11-22T10:04:00.000000Z")
+
+
+def test_history_takes_several_files_for_one_log(
+    tmp_path: Path, log: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [tmp_path / "b", tmp_path / "a.gz"]
+    files[0].write_bytes(b"".join(STORY.lines[:5]))
+    files[1].write_bytes(gzip.compress(b"".join(STORY.lines[5:])))
+    assert main(["history", "--log", str(files[1]), "--log", str(files[0])]) == 0
+    of_two = capsys.readouterr().out
+    assert main(["history", "--log", log]) == 0
+    assert of_two == capsys.readouterr().out
+
+
+def test_history_reads_the_configured_log_with_what_it_was_rotated_to(
+    tmp_path: Path, good: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lvsd.log.2.gz").write_bytes(gzip.compress(b"".join(STORY.lines[:7])))
+    (tmp_path / "lvsd.log.1").write_bytes(b"".join(STORY.lines[7:]))
+    Path(good).write_text(f"{GOOD}log: {{file: {tmp_path}/lvsd.log}}\n")
+    assert main(["history", "-c", good, "vip", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["lines"], told["gaps"]) == (len(STORY.lines), 0)
+    assert [period["state"] for period in told["targets"][0]["periods"]] == ["backup", "master"]
+
+
+def test_history_says_what_is_close_to_an_unknown_target(
+    log: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["history", "www/rs7", "--log", log]) == 1
+    assert "nothing called 'www/rs7'; did you mean 'www/rs" in capsys.readouterr().err
+
+
+def test_history_from_the_end_to_the_beginning_is_wrong_usage(
+    log: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["history", "--log", log, "--since", "10:00", "--until", "09:00"]) == 2
+    assert "--since is not before --until" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("ago", "seconds"), [("90s", 90), ("90m", 5400), ("24h", 86400), ("7d", 604800)])
+def test_a_length_of_time_is_so_long_ago(ago: str, seconds: int) -> None:
+    since = datetime.fromisoformat(make_parser().parse_args(["history", "--since", ago]).since)
+    assert abs((datetime.now(UTC) - since).total_seconds() - seconds) < 60
+
+
 def test_an_hour_alone_is_one_of_today(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "log"
     early = datetime.now().astimezone().replace(hour=0, minute=0, second=0).astimezone(UTC)
@@ -314,7 +400,7 @@ def test_the_manual_is_set_without_a_warning() -> None:
 def test_short_commands_import_no_netlink_and_no_http() -> None:
     """Each costs 270 ms and 20 MB."""
     code = (
-        "import sys, lvsd.cli, lvsd.edge.history, lvsd.status_text\n"
+        "import sys, lvsd.cli, lvsd.edge.history, lvsd.edge.chronicle, lvsd.status_text\n"
         "print([name for name in ('pyroute2', 'aiohttp', 'pydantic', 'structlog') if name in sys.modules])"
     )
     out = subprocess.run(  # noqa: S603 - this very Python
