@@ -125,7 +125,8 @@ class Cast:
             self._remove("server", name, server, at=at)
             return self._teams[name].stand_by(server, host, weight)
         status = Status(known["health"], known["reason"], weight)
-        tale = self._tale(("server", name, server), at, status)
+        path = "server", name, server
+        tale = self.tales.get(path) or self._begin(path, at, status)
         if tale.host != host:
             tale.host = host
             self._name(tale, _names(name, server, host))
@@ -135,7 +136,8 @@ class Cast:
     def _sum_up(self, name: str, wanted: Wanted, at: Seconds) -> None:
         """Look at what a service's real servers come to."""
         status = self._teams[name].status(in_table=wanted.key in self._state.rows)
-        tale = self._tale(("service", name), at, status)
+        path = "service", name
+        tale = self.tales.get(path) or self._begin(path, at, status)
         if wanted.key[1] not in tale.names:
             self._name(tale, {name, wanted.key[1]})
         tale.turn(at, status)
@@ -144,14 +146,14 @@ class Cast:
         """Look at one VRRP instance."""
         told = self._state.vrrp[name]
         status = Status(told["state"], told["reason"])
-        tale = self._tale(("instance", name), at, status)
+        path = "instance", name
+        tale = self.tales.get(path) or self._begin(path, at, status)
         if not tale.names:
             self._name(tale, {name})
         tale.turn(at, status)
 
-    def _tale(self, path: tuple[str, ...], at: Seconds, status: Status) -> Tale:
-        if (tale := self.tales.get(path)) is None:
-            tale = self.tales[path] = Tale(path[0], path[1:], self._room, status, at, at)
+    def _begin(self, path: tuple[str, ...], at: Seconds, status: Status) -> Tale:
+        tale = self.tales[path] = Tale(path[0], path[1:], self._room, status, at, at)
         return tale
 
     def _name(self, tale: Tale, names: set[str]) -> None:

@@ -200,14 +200,10 @@ def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _add_history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     short = "what happened when, and the availability"
     history = _add(commands, "history", short, HISTORY, f"{HISTORY_EXAMPLES}\n{EXIT_STATUS}")
-    history.add_argument(
-        "target",
-        metavar="TARGET",
-        nargs="?",
-        default="",
-        help="www/rs1, rs1 or 192.168.0.3:80 for a real server, a virtual service or a VRRP instance "
-        "(default: all)",
+    targets = (
+        "a real server (www/rs1, rs1, 192.168.0.3:80), a virtual service or a VRRP instance (default: all)"
     )
+    history.add_argument("target", metavar="TARGET", nargs="?", default="", help=targets)
     history.add_argument(
         "--since",
         metavar="TIME",

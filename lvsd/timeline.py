@@ -86,8 +86,9 @@ class Timeline:
         """Return what is missing between the last line and `record`, nothing where nothing is."""
         state, seq, run = self.state, record["seq"], record["run"]
         if run == state.run:
-            missing = f"lines {state.seq + 1} to {seq - 1} of run {run} are missing"
-            return "" if seq == state.seq + 1 else missing
+            if seq == state.seq + 1:
+                return ""
+            return f"lines {state.seq + 1} to {seq - 1} of run {run} are missing"
         return f"run {state.run} did not say that it stopped" if state.running else ""
 
     def end(self, at: Seconds, doubt: str = "") -> None:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import initialize, invariant
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule
 from stories import BEGIN, Teller
-from test_histories import Histories, configs, records, tables
+from test_histories import OUTCOMES, Histories, configs, records, tables
 
 from lvsd.tale import GONE, MOST, NOT_KNOWN, Tale
 from lvsd.timeline import Timeline, UnknownTargetError, moment
@@ -313,6 +314,24 @@ class Timelines(Histories):
         self.timeline = Timeline()
         self.folded = 0
         super().start(table, recorded, config)
+        self.world.settle()  # with a snapshot, from which on all is known
+
+    @rule()
+    def start_again(self) -> None:
+        self.world.start(self.world.config, 0)
+        self.world.settle()
+
+    @precondition(lambda self: self.world.due)
+    @rule(outcome=st.sampled_from("+-"))
+    def probe_and_program(self, outcome: str) -> None:
+        """Let rows follow verdicts, with no snapshot after them."""
+        for target in list(self.world.due) * 3:
+            self.world.probe(target, OUTCOMES[outcome])
+        while self.world.flight is not None:
+            if self.world.flight.refusals is None:
+                self.world.work()
+            else:
+                self.world.answer()
 
     @invariant()
     def periods_are_in_order(self) -> None:
@@ -348,5 +367,5 @@ class Timelines(Histories):
 
 TestTimelines = Timelines.TestCase
 TestTimelines.settings = settings(
-    max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
