@@ -92,7 +92,7 @@ class _Reading:
         self._after: str | None = None
 
     def take(self, lines: Iterable[bytes]) -> None:
-        """Take the lines, the oldest first. The first later one just says whether there is a gap."""
+        """Take the lines, the oldest first, up to one that is later: it says whether there is a gap."""
         until = float("inf") if self._asked.until is None else self._asked.until
         admits, fold = self._succession.admits, self.timeline.fold
         for line in lines:
@@ -104,10 +104,10 @@ class _Reading:
             self._torn = False
             if not admits(record, at):
                 continue
-            if at <= until:
-                fold(record, at)
-            elif self._after is None:
+            if at > until:
                 self._after = "" if self.timeline.at is None else self.timeline.gap_before(record)
+                return
+            fold(record, at)
 
     def end(self, source: Source) -> History:
         """Return what they tell."""

@@ -112,6 +112,14 @@ def test_the_time_asked_for_is_what_is_told(file: Path) -> None:
     assert (history.since, history.until, history.last_at) == (BEGIN + 3600, BEGIN + 9500, BEGIN + 9000)
 
 
+def test_a_clock_that_was_set_back_makes_no_gap_at_the_end(tmp_path: Path) -> None:
+    story = "0 start\n0 snapshot\n50 judge rs1 down\n49 remove rs1\n60 judge rs1 up"
+    (tmp_path / "log").write_bytes(b"".join(Teller().tell(story).lines))
+    for until in (49.5, 50, 55):
+        history = told(tmp_path / "log", until=BEGIN + until)
+        assert (history.gaps, history.until) == (0, BEGIN + until)
+
+
 def test_a_time_after_the_last_line_is_unknown(file: Path) -> None:
     history = told(file, until=BEGIN + 20000)
     assert sums(history) == WHOLE
