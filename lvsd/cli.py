@@ -317,8 +317,8 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _history(arguments: argparse.Namespace) -> int:
     from lvsd.edge.chronicle import Asked, Source, read_history
-    from lvsd.history_text import history_text
-    from lvsd.timeline import moment
+    from lvsd.history.text import history_text
+    from lvsd.history.timeline import moment
 
     since, until = (None if each is None else moment(each) for each in (arguments.since, arguments.until))
     if since is not None and until is not None and since >= until:

@@ -34,12 +34,7 @@ LAYERS = [
         "lvsd.virtual_router",
         "lvsd.failover",
         "lvsd.explain",
-        "lvsd.tale",
-        "lvsd.team",
-        "lvsd.cast",
-        "lvsd.timeline",
         "lvsd.history",
-        "lvsd.history_text",
     },
     {"lvsd.edge", "lvsd.lab", "lvsd.cli", "lvsd.__main__"},
 ]

@@ -12,9 +12,9 @@ from lvsd.edge.excerpt import NoLogError
 from lvsd.edge.history import console_moment, no_reading, record_of
 from lvsd.edge.journal import UNIT, Journal
 from lvsd.edge.succession import Succession
-from lvsd.history import History, Skipped
+from lvsd.history.history import History, Skipped
+from lvsd.history.timeline import Timeline, moment
 from lvsd.telling import timestamp
-from lvsd.timeline import Timeline, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -128,7 +128,7 @@ class _Reading:
             until=until,
             last_at=timeline.at,
             log=timeline.log,
-            tales=timeline.told(),
+            courses=timeline.told(),
             lines=timeline.lines,
             gaps=timeline.gaps,
             skipped=skipped,

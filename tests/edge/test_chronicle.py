@@ -21,13 +21,13 @@ from lvsd.edge import runtime
 from lvsd.edge.chronicle import Asked, Source, read_history
 from lvsd.edge.excerpt import NoLogError
 from lvsd.errors import LvsdError
-from lvsd.history_text import history_text
+from lvsd.history.text import history_text
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from lvsd.history import History
+    from lvsd.history.history import History
 
 STORY = """
       0 start
@@ -54,7 +54,8 @@ def told(*files: Path | str, **asked: Any) -> History:  # noqa: ANN401 - as Aske
 def sums(history: History) -> dict[str, tuple[float, float, int]]:
     """Return for how long each target was up and known, and how often that changed."""
     return {
-        label: (round(tale.up, 3), round(tale.known, 3), tale.changes) for label, tale in history.labelled()
+        label: (round(course.up, 3), round(course.known, 3), course.changes)
+        for label, course in history.labelled()
     }
 
 
@@ -245,5 +246,5 @@ def test_whatever_becomes_of_a_log_is_told_or_refused(seed: int, damages: list[s
         return
     history_text(history)
     history.to_json()
-    for _, tale in history.labelled():
-        assert 0 <= tale.up <= tale.known <= history.until - history.since + 1e-3
+    for _, course in history.labelled():
+        assert 0 <= course.up <= course.known <= history.until - history.since + 1e-3

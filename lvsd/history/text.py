@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from lvsd.errors import printable
-from lvsd.history import share
-from lvsd.tale import GONE, NOT_KNOWN, OUTAGES, UP
+from lvsd.history.course import GONE, NOT_KNOWN, OUTAGES, UP
+from lvsd.history.history import share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lvsd.history import History
+    from lvsd.history.course import Course, Period
+    from lvsd.history.history import History
     from lvsd.model import Seconds
-    from lvsd.tale import Period, Tale
 
 UNITS: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 NONE: Final = "-"
@@ -106,14 +106,14 @@ def _remarks(history: History) -> Iterator[str]:
             f"{count:,} {SKIPPED[kind]}" for kind, count in asdict(history.skipped).items() if count
         )
         yield f"Lines that are not told: {sum(skipped):,} ({kinds})."
-    if earlier := sum(tale.earlier for tale in [history.log, *history.tales]):
+    if earlier := sum(course.earlier for course in [history.log, *history.courses]):
         yield f"{earlier:,} periods before those below have no room here: ask with a TARGET or with --until."
     yield from history.notes
 
 
 def _periods(history: History) -> Iterator[tuple[str, ...]]:
     """Yield a row for each period; of the director only when it did not run, or its log has a gap."""
-    told = [(period, label) for label, tale in history.labelled() for period in tale.periods]
+    told = [(period, label) for label, course in history.labelled() for period in course.periods]
     told += [(each, history.director) for each in history.log.periods if each.status.state in NOT_KNOWN]
     for period, label in sorted(told, key=lambda each: each[0].since):
         yield _row(period, label)
@@ -129,19 +129,19 @@ def _row(period: Period, label: str) -> tuple[str, ...]:
 
 
 def _sums(history: History) -> Iterator[tuple[str, ...]]:
-    for label, tale in history.labelled():
+    for label, course in history.labelled():
         yield (
             label,
-            _share(tale),
-            duration(tale.known),
-            duration(tale.not_known),
-            f"{tale.changes:,}",
-            duration(tale.longest_outage) if tale.longest_outage else NONE,
+            _share(course),
+            duration(course.known),
+            duration(course.not_known),
+            f"{course.changes:,}",
+            duration(course.longest_outage) if course.longest_outage else NONE,
         )
 
 
-def _share(tale: Tale) -> str:
-    up = share(tale)
+def _share(course: Course) -> str:
+    up = share(course)
     if up is None:
         return NONE
-    return f"{up:.3f} %{' master' if tale.kind == 'instance' else ''}"
+    return f"{up:.3f} %{' master' if course.kind == 'instance' else ''}"

@@ -1,35 +1,35 @@
-"""Who a log tells of: each target's tale, kept in step with the state that the log folds to."""
+"""Who a log tells of: each target's course, kept in step with the state that the log folds to."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from lvsd.tale import GONE, Status, Tale
-from lvsd.team import Team
+from lvsd.history.course import GONE, Course, Status
+from lvsd.history.live_servers import LiveServers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lvsd.events import Record
+    from lvsd.history.course import Room
     from lvsd.model import Seconds
     from lvsd.state import Key, State, Wanted
-    from lvsd.tale import Room
 
 REMOVED: Final = Status(GONE, "not configured any more")
 
 
-class Cast:
-    """The tales of virtual services, real servers and VRRP instances, by their kind and path.
+class Targets:
+    """The courses of virtual services, real servers and VRRP instances, by their kind and path.
 
-    A tale keeps its periods where one of its names is the `target` asked for, every tale where that is empty.
+    A course keeps its periods where one of its names is the `target` asked for; each does where it is empty.
     """
 
     def __init__(self, state: State, room: Room, target: str) -> None:
-        self.tales: dict[tuple[str, ...], Tale] = {}
+        self.courses: dict[tuple[str, ...], Course] = {}
         self._state = state
         self._room = room
         self._target = target
-        self._teams: dict[str, Team] = {}
+        self._live_servers: dict[str, LiveServers] = {}
         self._keys: dict[str, Key] = {}
         self._services_at: dict[Key, set[str]] = {}
         self._told: tuple[str, str] | None = None
@@ -69,28 +69,29 @@ class Cast:
     def lose(self, status: Status, at: Seconds) -> None:
         """Note that how they are is not known from the moment `at` on."""
         self._being_told.clear()
-        for tale in self.tales.values():
-            if tale.status.state != GONE:
-                tale.turn(at, status)
+        for course in self.courses.values():
+            if course.status.state != GONE:
+                course.turn(at, status)
 
     def _drop_untold(self, at: Seconds) -> None:
         """Close what the state does not know any more."""
-        for name in self._teams.keys() - self._state.services.keys():
+        for name in self._live_servers.keys() - self._state.services.keys():
             self._survey(name, at)
-        for kind, name in [path for path in self.tales if path[0] == "instance"]:
+        for kind, name in [path for path in self.courses if path[0] == "instance"]:
             if name not in self._state.vrrp:
-                self.tales[kind, name].turn(at, REMOVED)
+                self.courses[kind, name].turn(at, REMOVED)
 
     def _survey(self, name: str, at: Seconds) -> None:
         """Look at a service and all of its real servers."""
-        wanted, team = self._state.services.get(name), self._teams.setdefault(name, Team())
+        wanted = self._state.services.get(name)
+        live = self._live_servers.setdefault(name, LiveServers())
         self._index(name, None if wanted is None else wanted.key)
         servers = {} if wanted is None else wanted.servers
-        for server in [server for server in team.standing_of if server not in servers]:
-            team.drop(server)
+        for server in [server for server in live.standing_of if server not in servers]:
+            live.drop(server)
             self._remove("server", name, server, at=at)
         if wanted is None:
-            del self._teams[name]
+            del self._live_servers[name]
             self._remove("service", name, at=at)
             return
         for server in servers:
@@ -98,8 +99,8 @@ class Cast:
         self._sum_up(name, wanted, at)
 
     def _remove(self, *path: str, at: Seconds) -> None:
-        if (tale := self.tales.get(path)) is not None:
-            tale.turn(at, REMOVED)
+        if (course := self.courses.get(path)) is not None:
+            course.turn(at, REMOVED)
 
     def _index(self, name: str, key: Key | None) -> None:
         """Note which row a service has."""
@@ -123,43 +124,43 @@ class Cast:
         host = known["name"] or server
         if known.get("sorry"):
             self._remove("server", name, server, at=at)
-            return self._teams[name].stand_by(server, host, weight)
+            return self._live_servers[name].stand_by(server, host, weight)
         status = Status(known["health"], known["reason"], weight)
         path = "server", name, server
-        tale = self.tales.get(path) or self._begin(path, at, status)
-        if tale.host != host:
-            tale.host = host
-            self._name(tale, _names(name, server, host))
-        tale.turn(at, status)
-        return self._teams[name].put(server, host, status)
+        course = self.courses.get(path) or self._begin(path, at, status)
+        if course.host != host:
+            course.host = host
+            self._name(course, _names(name, server, host))
+        course.turn(at, status)
+        return self._live_servers[name].put(server, host, status)
 
     def _sum_up(self, name: str, wanted: Wanted, at: Seconds) -> None:
         """Look at what a service's real servers come to."""
-        status = self._teams[name].status(in_table=wanted.key in self._state.rows)
+        status = self._live_servers[name].status(in_table=wanted.key in self._state.rows)
         path = "service", name
-        tale = self.tales.get(path) or self._begin(path, at, status)
-        if wanted.key[1] not in tale.names:
-            self._name(tale, {name, wanted.key[1]})
-        tale.turn(at, status)
+        course = self.courses.get(path) or self._begin(path, at, status)
+        if wanted.key[1] not in course.names:
+            self._name(course, {name, wanted.key[1]})
+        course.turn(at, status)
 
     def _watch(self, name: str, at: Seconds) -> None:
         """Look at one VRRP instance."""
         told = self._state.vrrp[name]
         status = Status(told["state"], told["reason"])
         path = "instance", name
-        tale = self.tales.get(path) or self._begin(path, at, status)
-        if not tale.names:
-            self._name(tale, {name})
-        tale.turn(at, status)
+        course = self.courses.get(path) or self._begin(path, at, status)
+        if not course.names:
+            self._name(course, {name})
+        course.turn(at, status)
 
-    def _begin(self, path: tuple[str, ...], at: Seconds, status: Status) -> Tale:
-        tale = self.tales[path] = Tale(path[0], path[1:], self._room, status, at, at)
-        return tale
+    def _begin(self, path: tuple[str, ...], at: Seconds, status: Status) -> Course:
+        course = self.courses[path] = Course(path[0], path[1:], self._room, status, at, at)
+        return course
 
-    def _name(self, tale: Tale, names: set[str]) -> None:
-        tale.names |= names
-        if not tale.is_wanted and (not self._target or self._target in tale.names):
-            tale.is_wanted = True
+    def _name(self, course: Course, names: set[str]) -> None:
+        course.names |= names
+        if not course.is_wanted and (not self._target or self._target in course.names):
+            course.is_wanted = True
             self._room.add()
 
     def _judged(self, record: Record, at: Seconds) -> None:
@@ -199,17 +200,17 @@ def _names(service: str, server: str, host: str) -> set[str]:
     return names | {f"{service}/{name}" for name in names}
 
 
-_STEPS: Final[dict[str, Callable[[Cast, Record, Seconds], None]]] = {
-    "health.changed": Cast._judged,  # noqa: SLF001 - the class's own table
-    "server.added": Cast._server_changed,  # noqa: SLF001
-    "server.edited": Cast._server_changed,  # noqa: SLF001
-    "server.removed": Cast._server_changed,  # noqa: SLF001
-    "service.added": Cast._service_changed,  # noqa: SLF001
-    "service.edited": Cast._service_changed,  # noqa: SLF001
-    "service.removed": Cast._service_changed,  # noqa: SLF001
-    "config.changed": Cast._service_told,  # noqa: SLF001
-    "snapshot.service": Cast._service_told,  # noqa: SLF001
-    "vrrp.changed": Cast._instance_told,  # noqa: SLF001
-    "snapshot.vrrp": Cast._instance_told,  # noqa: SLF001
-    "snapshot.end": Cast._snapshot_ended,  # noqa: SLF001
+_STEPS: Final[dict[str, Callable[[Targets, Record, Seconds], None]]] = {
+    "health.changed": Targets._judged,  # noqa: SLF001 - the class's own table
+    "server.added": Targets._server_changed,  # noqa: SLF001
+    "server.edited": Targets._server_changed,  # noqa: SLF001
+    "server.removed": Targets._server_changed,  # noqa: SLF001
+    "service.added": Targets._service_changed,  # noqa: SLF001
+    "service.edited": Targets._service_changed,  # noqa: SLF001
+    "service.removed": Targets._service_changed,  # noqa: SLF001
+    "config.changed": Targets._service_told,  # noqa: SLF001
+    "snapshot.service": Targets._service_told,  # noqa: SLF001
+    "vrrp.changed": Targets._instance_told,  # noqa: SLF001
+    "snapshot.vrrp": Targets._instance_told,  # noqa: SLF001
+    "snapshot.end": Targets._snapshot_ended,  # noqa: SLF001
 }

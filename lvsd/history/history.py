@@ -1,4 +1,4 @@
-"""What `lvsd history` tells: the tales asked for, over which time, and what of the log could not be used."""
+"""What `lvsd history` tells: the courses asked for, over which time, and what of the log was not used."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from lvsd.telling import timestamp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lvsd.history.course import Course, Period
     from lvsd.model import Seconds
-    from lvsd.tale import Period, Tale
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The `tales` of targets, and the director's own, from `since` to `until`.
+    """The `courses` of targets, and the director's own, from `since` to `until`.
 
     `lines` were used, up to the one written at `last_at`; `gaps` is how often what came next was missing, and
     `notes` say what else there is to know.
@@ -42,8 +42,8 @@ class History:
     since: Seconds
     until: Seconds
     last_at: Seconds
-    log: Tale
-    tales: Sequence[Tale]
+    log: Course
+    courses: Sequence[Course]
     lines: int
     gaps: int
     skipped: Skipped
@@ -65,60 +65,68 @@ class History:
                 "unknown_seconds": _seconds(self.log.not_known),
                 "periods": [_period(period) for period in self.log.periods],
             },
-            "targets": [{"target": label, **_tale(tale)} for label, tale in self.labelled()],
+            "targets": [{"target": label, **_course(course)} for label, course in self.labelled()],
         }
 
-    def labelled(self) -> list[tuple[str, Tale]]:
-        """Return the tales, each with the shortest name that no other of them has."""
-        plain = [_label(tale) for tale in self.tales]
+    def labelled(self) -> list[tuple[str, Course]]:
+        """Return the courses, each with the shortest name that no other of them has."""
+        plain = [_label(course) for course in self.courses]
         count = Counter(plain)
         exact = [
-            _exact(tale) if count[label] > 1 else label for label, tale in zip(plain, self.tales, strict=True)
+            _exact(course) if count[label] > 1 else label
+            for label, course in zip(plain, self.courses, strict=True)
         ]
-        return sorted(zip(exact, self.tales, strict=True), key=lambda each: (_ORDER[each[1].kind], each[0]))
+        return sorted(zip(exact, self.courses, strict=True), key=lambda each: (_ORDER[each[1].kind], each[0]))
 
 
-def share(tale: Tale) -> float | None:
+def share(course: Course) -> float | None:
     """Return in per cent how much of the known time it was up, cut to three places; None where none is known.
 
     What is not quite 100 is never told as 100.
     """
-    if tale.known <= 0:
+    if course.known <= 0:
         return None
-    return int(min(1, tale.up / tale.known) * 100_000) / 1000
+    return int(min(1, course.up / course.known) * 100_000) / 1000
 
 
 _ORDER = {"instance": 0, "service": 1, "server": 2}
 
 
-def _label(tale: Tale) -> str:
-    return f"{tale.path[0]}/{tale.host}" if tale.kind == "server" else str(tale.path[0])
+def _label(course: Course) -> str:
+    return f"{course.path[0]}/{course.host}" if course.kind == "server" else str(course.path[0])
 
 
-def _exact(tale: Tale) -> str:
-    return f"{tale.path[0]}/{tale.path[1]}" if tale.kind == "server" else f"{tale.kind} {tale.path[0]}"
+def _exact(course: Course) -> str:
+    return (
+        f"{course.path[0]}/{course.path[1]}" if course.kind == "server" else f"{course.kind} {course.path[0]}"
+    )
 
 
-def _tale(tale: Tale) -> dict[str, Any]:
+def _course(course: Course) -> dict[str, Any]:
     return {
-        **_identity(tale),
-        "master" if tale.kind == "instance" else "availability": share(tale),
-        "known_seconds": _seconds(tale.known),
-        "unknown_seconds": _seconds(tale.not_known),
-        "seconds": {state: _seconds(seconds) for state, seconds in tale.seconds.items() if seconds},
-        "changes": tale.changes,
-        "longest_outage_seconds": _seconds(tale.longest_outage),
-        "earlier_periods": tale.earlier,
-        "periods": [_period(period, with_weight=tale.kind == "server") for period in tale.periods],
+        **_identity(course),
+        "master" if course.kind == "instance" else "availability": share(course),
+        "known_seconds": _seconds(course.known),
+        "unknown_seconds": _seconds(course.not_known),
+        "seconds": {state: _seconds(seconds) for state, seconds in course.seconds.items() if seconds},
+        "changes": course.changes,
+        "longest_outage_seconds": _seconds(course.longest_outage),
+        "earlier_periods": course.earlier,
+        "periods": [_period(period, with_weight=course.kind == "server") for period in course.periods],
     }
 
 
-def _identity(tale: Tale) -> dict[str, str]:
-    match tale.kind:
+def _identity(course: Course) -> dict[str, str]:
+    match course.kind:
         case "server":
-            return {"kind": "server", "service": tale.path[0], "server": tale.path[1], "name": tale.host}
+            return {
+                "kind": "server",
+                "service": course.path[0],
+                "server": course.path[1],
+                "name": course.host,
+            }
         case kind:
-            return {"kind": kind, kind: tale.path[0]}
+            return {"kind": kind, kind: course.path[0]}
 
 
 def _period(period: Period, *, with_weight: bool = False) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from stories import BEGIN, Teller
 from test_histories import OUTCOMES, Histories, configs, records, tables
 
-from lvsd.tale import GONE, MOST, NOT_KNOWN, Tale
-from lvsd.timeline import Timeline, UnknownTargetError, moment
+from lvsd.history.course import GONE, MOST, NOT_KNOWN, Course
+from lvsd.history.timeline import Timeline, UnknownTargetError, moment
 
 if TYPE_CHECKING:
     from lvsd.events import Record
@@ -173,22 +173,25 @@ def fold(records: list[Record], since: float = 0, target: str = "") -> Timeline:
     return timeline
 
 
-def told(story: str, until: float = 100, since: float = 0) -> dict[str, Tale]:
-    """Return the tales of a story by the shortest names of their targets; the director's is `log`."""
+def told(story: str, until: float = 100, since: float = 0) -> dict[str, Course]:
+    """Return the courses of a story by the shortest names of their targets; the director's is `log`."""
     timeline = fold(Teller().tell(story).records, since)
     timeline.end(BEGIN + until)
-    named = {f"{tale.path[0]}/{tale.host}" if tale.host else tale.path[0]: tale for tale in timeline.told()}
+    named = {
+        f"{course.path[0]}/{course.host}" if course.host else course.path[0]: course
+        for course in timeline.told()
+    }
     return {"log": timeline.log, **named}
 
 
-def shown(tale: Tale) -> str:
-    """Return a tale's periods as a story's expectations have them."""
+def shown(course: Course) -> str:
+    """Return a course's periods as a story's expectations have them."""
     periods = []
-    for period in tale.periods:
+    for period in course.periods:
         state, reason, weight = period.status
         words = [f"{period.since - BEGIN:.5g}-{period.until - BEGIN:.5g}", state]
-        words += [str("-" if weight is None else weight)] if tale.kind == "server" else []
-        words += [reason.partition(" servers")[0]] if tale.kind == "service" else []
+        words += [str("-" if weight is None else weight)] if course.kind == "server" else []
+        words += [reason.partition(" servers")[0]] if course.kind == "service" else []
         unknown = period.unknown and state not in NOT_KNOWN
         periods.append(" ".join(words) + (f" ({period.unknown:.5g} unknown)" if unknown else ""))
     return " | ".join(periods)
@@ -197,8 +200,8 @@ def shown(tale: Tale) -> str:
 @pytest.mark.parametrize("name", STORIES)
 def test_story(name: str) -> None:
     story, until, expected = STORIES[name]
-    tales = told(story, until)
-    assert {target: shown(tales[target]) for target in expected} == expected
+    courses = told(story, until)
+    assert {target: shown(courses[target]) for target in expected} == expected
 
 
 OUTAGES = """
@@ -215,9 +218,9 @@ OUTAGES = """
 
 
 def test_availability_is_of_the_known_time() -> None:
-    tale = told(OUTAGES)["www/rs1"]
-    assert (tale.up, tale.known, tale.not_known) == pytest.approx((55, 80, 20))
-    assert tale.changes == 4
+    course = told(OUTAGES)["www/rs1"]
+    assert (course.up, course.known, course.not_known) == pytest.approx((55, 80, 20))
+    assert course.changes == 4
 
 
 def test_an_outage_goes_on_after_what_is_unknown() -> None:
@@ -225,14 +228,14 @@ def test_an_outage_goes_on_after_what_is_unknown() -> None:
 
 
 def test_what_was_before_is_not_told() -> None:
-    tale = told(OUTAGES, since=45)["www/rs1"]
-    assert shown(tale) == "45-75 down 1 (20 unknown) | 75-100 up 1"
-    assert (tale.up, tale.known, tale.not_known, tale.changes) == pytest.approx((25, 35, 20, 1))
+    course = told(OUTAGES, since=45)["www/rs1"]
+    assert shown(course) == "45-75 down 1 (20 unknown) | 75-100 up 1"
+    assert (course.up, course.known, course.not_known, course.changes) == pytest.approx((25, 35, 20, 1))
 
 
 def test_what_is_gone_is_neither_up_nor_unknown() -> None:
-    tale = told("0 start\n0 snapshot\n10 deconfigure rs2")["www/rs2"]
-    assert (tale.up, tale.known, tale.not_known, tale.changes) == pytest.approx((10, 10, 0, 0))
+    course = told("0 start\n0 snapshot\n10 deconfigure rs2")["www/rs2"]
+    assert (course.up, course.known, course.not_known, course.changes) == pytest.approx((10, 10, 0, 0))
 
 
 @pytest.mark.parametrize(
@@ -250,7 +253,7 @@ def test_what_is_gone_is_neither_up_nor_unknown() -> None:
 )
 def test_a_target_goes_by_any_of_its_names(target: str, found: set[str]) -> None:
     timeline = fold(Teller().tell("0 start\n0 snapshot").records, target=target)
-    assert {"/".join(tale.path) for tale in timeline.told()} == found
+    assert {"/".join(course.path) for course in timeline.told()} == found
 
 
 @pytest.mark.parametrize(
@@ -268,11 +271,11 @@ def test_an_unknown_target_says_what_is_close(target: str, message: str) -> None
 
 
 def test_no_more_periods_are_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lvsd.tale.MOST", 60)
+    monkeypatch.setattr("lvsd.history.course.MOST", 60)
     flapping = "\n".join(f"{at} judge rs1 {'up' if at % 4 else 'down'}" for at in range(2, 1000, 2))
-    tale = told(f"0 start\n0 snapshot\n{flapping}", 1000)["www/rs1"]
-    assert (len(tale.periods), tale.earlier) == (15, 484)
-    assert sum(tale.seconds.values()) == pytest.approx(1000)
+    course = told(f"0 start\n0 snapshot\n{flapping}", 1000)["www/rs1"]
+    assert (len(course.periods), course.earlier) == (15, 484)
+    assert sum(course.seconds.values()) == pytest.approx(1000)
     assert MOST > 60
 
 
@@ -284,7 +287,7 @@ def test_a_damaged_line_is_a_gap_at_most(field: str, value: object) -> None:
     next(each for each in teller.records if each["event"] == "health.changed")[field] = value
     timeline = fold(teller.records)
     timeline.end(BEGIN + 50)
-    assert [shown(tale) for tale in timeline.told() if tale.kind == "instance"] in (
+    assert [shown(course) for course in timeline.told() if course.kind == "instance"] in (
         ["0-50 backup"],
         ["0-50 backup (30 unknown)"],
     )
@@ -345,15 +348,15 @@ class Timelines(Histories):
             self._check_state()
 
     def _check_order(self) -> None:
-        for tale in self.timeline.tales:
-            ends = [period.until for period in tale.periods]
-            assert [period.since for period in tale.periods][1:] == ends[:-1]
-            assert not ends or ends[-1] == tale.begun_at or tale.unknown
+        for course in self.timeline.courses:
+            ends = [period.until for period in course.periods]
+            assert [period.since for period in course.periods][1:] == ends[:-1]
+            assert not ends or ends[-1] == course.begun_at or course.unknown
 
     def _check_state(self) -> None:
         self.timeline.settle()
         state = self.world.state
-        now = {tale.path: tale.status for tale in self.timeline.tales if tale.status.state != GONE}
+        now = {course.path: course.status for course in self.timeline.courses if course.status.state != GONE}
         there = {(name,) for name in state.services}
         for name, service in state.to_json()["virtual_services"].items():
             for key, server in service["real_servers"].items():

@@ -6,7 +6,7 @@ from enum import StrEnum
 from itertools import chain, islice
 from typing import Final
 
-from lvsd.tale import Status
+from lvsd.history.course import Status
 
 NAMED: Final = 3
 """So many of the real servers that are not live are named."""
@@ -22,7 +22,7 @@ class Standing(StrEnum):
     SPARE = "spare"
 
 
-class Team:
+class LiveServers:
     """Counts as its members change: the cost of one does not depend on how many there are."""
 
     def __init__(self) -> None:

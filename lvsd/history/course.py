@@ -43,20 +43,20 @@ class Period(NamedTuple):
 
 @dataclass(slots=True)
 class Room:
-    """How much is kept: nothing of before `since`, and of each of so many `tales` so many `periods`."""
+    """How much is kept: nothing of before `since`, and of each of so many `courses` so many `periods`."""
 
     since: Seconds
-    tales: int = 0
+    courses: int = 0
     periods: int = MOST
 
     def add(self) -> None:
-        """Share it with one tale more."""
-        self.tales += 1
-        self.periods = max(LEAST, MOST // self.tales)
+        """Share it with one course more."""
+        self.courses += 1
+        self.periods = max(LEAST, MOST // self.courses)
 
 
 @dataclass(slots=True)
-class Tale:
+class Course:
     """One target's periods, each of which begins where the one before it ended, and their sums.
 
     `kind` is `director`, `service`, `server` or `instance`, `path` what identifies it among these, `host` a

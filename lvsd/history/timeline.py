@@ -6,11 +6,11 @@ from datetime import datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
-from lvsd.cast import Cast
 from lvsd.errors import LvsdError
 from lvsd.events import CATALOGUE
+from lvsd.history.course import Course, Room, Status
+from lvsd.history.targets import Targets
 from lvsd.state import State
-from lvsd.tale import Room, Status, Tale
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -48,19 +48,19 @@ class Timeline:
 
     What was before `since` is not told, and where there is a `target`, of others only that they are there.
     What the log tells is known from the end of a snapshot on. From the last line before a gap, or the stop of
-    a run, up to the end of the next snapshot every target is unknown. `log` is the director's own tale: when
-    it ran and its log has no gap. `damaged` lines lack what they should have, `newer` ones tell of events
+    a run, up to the end of the next snapshot every target is unknown. `log` is the director's own: when it
+    ran and its log has no gap. `damaged` lines lack what they should have, `newer` ones tell of events
     that this version does not know. It `is_known` how things are after the last line.
     """
 
     def __init__(self, since: Seconds = 0, target: str = "") -> None:
         self.state = State()
         self.room = Room(since)
-        self.log = Tale("director", (), self.room, BEGINS, 0, 0, is_wanted=True)
+        self.log = Course("director", (), self.room, BEGINS, 0, 0, is_wanted=True)
         self.at: Seconds | None = None
         self.lines = self.gaps = self.damaged = self.newer = 0
         self._target = target
-        self._cast = Cast(self.state, self.room, target)
+        self._targets = Targets(self.state, self.room, target)
         self.is_known = False
 
     def fold(self, record: Record, at: Seconds) -> None:
@@ -69,7 +69,7 @@ class Timeline:
         at = max(at, before)
         gap = self.gap_before(record)
         try:
-            self._cast.finish_telling(record, before)
+            self._targets.finish_telling(record, before)
             self.state.fold(record)
             self._follow(record, before, at, gap)
         except DAMAGED:
@@ -99,30 +99,30 @@ class Timeline:
             doubt = doubt or "its last line is damaged"
         if doubt:
             self._lose(Status("unknown", doubt), self.at)
-        for tale in [self.log, *self.tales]:
-            tale.end(max(at, self.at))
+        for course in [self.log, *self.courses]:
+            course.end(max(at, self.at))
 
     def settle(self) -> bool:
         """Take in what the last line told, though it might go on in the next; return whether that can be."""
         try:
-            self._cast.finish_telling(None, self.at or 0)
+            self._targets.finish_telling(None, self.at or 0)
         except DAMAGED:
             return False
         return True
 
     @property
-    def tales(self) -> Collection[Tale]:
-        """Return the tales of all targets."""
-        return self._cast.tales.values()
+    def courses(self) -> Collection[Course]:
+        """Return the courses of all targets."""
+        return self._targets.courses.values()
 
-    def told(self) -> list[Tale]:
-        """Return the tales asked for; raise UnknownTargetError, which says what is close, where none is."""
-        tales = self.tales
-        told = [tale for tale in tales if tale.is_wanted]
+    def told(self) -> list[Course]:
+        """Return the courses asked for; raise UnknownTargetError, which says what is close, where none is."""
+        courses = self.courses
+        told = [course for course in courses if course.is_wanted]
         if self._target and not told:
-            names = {name for tale in tales for name in tale.names}
+            names = {name for course in courses for name in course.names}
             close = get_close_matches(self._target, names, n=1)
-            known = f"; did you mean {close[0]!r}?" if close else f": it knows {_listed(tales)}"
+            known = f"; did you mean {close[0]!r}?" if close else f": it knows {_listed(courses)}"
             message = f"the log tells of nothing called {self._target!r}{known}"
             raise UnknownTargetError(message)
         return told
@@ -133,12 +133,12 @@ class Timeline:
         return at
 
     def _follow(self, record: Record, before: Seconds, at: Seconds, gap: str) -> None:
-        """Let the tales follow the state, which has just taken in `record`."""
+        """Let the courses follow the state, which has just taken in `record`."""
         if self.state.complete and self.state.running:
             if self.is_known:
-                self._cast.follow(record, at)
+                self._targets.follow(record, at)
                 return
-            self._cast.survey(at)
+            self._targets.survey(at)
             self.is_known = True
             self.log.turn(at, RUNNING)
         elif self.is_known and record["event"] == "director.stopped" and not gap:
@@ -154,10 +154,10 @@ class Timeline:
         self.is_known = False
         self.gaps += how.state != "stopped"
         self.log.turn(at, how)
-        self._cast.lose(NOT_RUNNING if how.state == "stopped" else GAP, at)
+        self._targets.lose(NOT_RUNNING if how.state == "stopped" else GAP, at)
 
 
-def _listed(tales: Collection[Tale]) -> str:
-    names = sorted({str(tale.path[0]) for tale in tales})
+def _listed(courses: Collection[Course]) -> str:
+    names = sorted({str(course.path[0]) for course in courses})
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return f"{', '.join(names[:LISTED])}{more}" if names else "none"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from stories import BEGIN, Teller
 
-from lvsd.history import History, Skipped
-from lvsd.history_text import duration, history_text, when
-from lvsd.timeline import Timeline, moment
+from lvsd.history.history import History, Skipped
+from lvsd.history.text import duration, history_text, when
+from lvsd.history.timeline import Timeline, moment
 
 if TYPE_CHECKING:
     from lvsd.events import Record
@@ -64,7 +64,7 @@ def history(records: list[Record], until: float, skipped: Skipped | None = None)
         until=BEGIN + until,
         last_at=timeline.at or 0,
         log=timeline.log,
-        tales=timeline.told(),
+        courses=timeline.told(),
         lines=timeline.lines,
         gaps=timeline.gaps,
         skipped=skipped or Skipped(),

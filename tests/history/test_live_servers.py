@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from lvsd.tale import Status
-from lvsd.team import Team
+from lvsd.history.course import Status
+from lvsd.history.live_servers import LiveServers
 
 
-def team(*servers: str) -> Team:
+def live(*servers: str) -> LiveServers:
     """Return real servers given as `up 1`, `down -`, or `sorry 1`, called a, b and so on."""
-    made = Team()
+    made = LiveServers()
     for name, told in zip("abcdefgh", servers, strict=False):
         state, weight = told.split()
         number = None if weight == "-" else int(weight)
@@ -38,15 +38,15 @@ def team(*servers: str) -> Team:
     ],
 )
 def test_a_service_is_up_while_a_server_is_live(servers: list[str], state: str, reason: str) -> None:
-    assert team(*servers).status(in_table=True) == Status(state, reason)
+    assert live(*servers).status(in_table=True) == Status(state, reason)
 
 
 def test_a_service_without_a_row_is_down() -> None:
-    assert team("down -").status(in_table=False) == Status("down", "not in the table, 0 of 1 servers live")
+    assert live("down -").status(in_table=False) == Status("down", "not in the table, 0 of 1 servers live")
 
 
 def test_it_says_whether_something_changed() -> None:
-    two = team("up 1", "up 1")
+    two = live("up 1", "up 1")
     assert not two.put("a", "a", Status("up", "another reason", 5))
     assert two.put("a", "a", Status("down", "", 5))
     assert not two.put("a", "a", Status("down", "", None))

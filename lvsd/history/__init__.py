@@ -1,0 +1,1 @@
+"""The log folded into what happened when: `lvsd history`."""
