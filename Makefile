@@ -5,7 +5,7 @@ LAB := $(PYTHON) -m lvsd.lab run
 # one more than there are processors.
 JOBS := $(shell expr $$(nproc) + 1)
 BESIDE := $(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target --keep-going
-LAB_PARTS := test-lab-1 test-lab-2 test-lab-3 test-lab-4
+LAB_PARTS := test-lab-1 test-lab-2 test-lab-3 test-lab-4 test-lab-5 test-lab-6
 OLDEST := build/oldest
 
 .DEFAULT_GOAL := help
@@ -21,7 +21,7 @@ demo: setup  ## the classic cluster on a real IPVS kernel, narrated step by step
 	@$(LAB) --timeout 300 -- $(PYTHON) -m lvsd.lab.demo
 
 test: setup  ## all tests, in some twelve minutes
-	@echo "six suites, up to $(JOBS) at a time; each one's output comes when it is over"
+	@echo "eight suites, up to $(JOBS) at a time; each one's output comes when it is over"
 	@$(BESIDE) $(LAB_PARTS) test-systemd test-unit
 
 test-unit: setup  ## the tests that need no IPVS kernel
@@ -30,11 +30,11 @@ test-unit: setup  ## the tests that need no IPVS kernel
 test-systemd: setup  ## the shipped unit under a real systemd
 	$(PYTHON) -m pytest -q tests/systemd
 
-test-lab: setup  ## the tests on a real IPVS kernel, in four boots
+test-lab: setup  ## the tests on a real IPVS kernel, in six boots
 	@$(BESIDE) $(LAB_PARTS)
 
 $(LAB_PARTS): test-lab-%: setup
-	$(LAB) --timeout 3000 -- $(PYTHON) -m pytest -q -p no:cacheprovider tests/lab --part $*/4
+	$(LAB) --timeout 3000 -- $(PYTHON) -m pytest -q -p no:cacheprovider tests/lab --part $*/6
 
 test-oldest: setup  ## the tests without the lab's longer ones, on the oldest packages that pyproject.toml allows
 	$(PYTHON) -m venv --clear $(OLDEST)
