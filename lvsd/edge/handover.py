@@ -138,21 +138,25 @@ class _Sending:
 
 
 _V4 = 4
+_ANY = bytes(4)
 _MREQN = struct.Struct("@4s4si")
 
 
 def _open(told_by: SyncDaemon) -> socket.socket:
     """Return a socket that sends to the group by the interface of the kernel's own daemon."""
     interface = socket.if_nametoindex(told_by.interface)
-    if told_by.group.version == _V4:
-        link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        way = _MREQN.pack(bytes(4), bytes(4), interface)
-        link.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, way)
-        link.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, told_by.ttl)
-        link.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
-        return link
-    link = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    link.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, interface)
-    link.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, told_by.ttl)
-    link.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
+    v4 = told_by.group.version == _V4
+    link = socket.socket(socket.AF_INET if v4 else socket.AF_INET6, socket.SOCK_DGRAM)
+    try:
+        if v4:
+            link.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, _MREQN.pack(_ANY, _ANY, interface))
+            link.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, told_by.ttl)
+            link.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+        else:
+            link.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, interface)
+            link.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, told_by.ttl)
+            link.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
+    except OSError:
+        link.close()
+        raise
     return link
