@@ -65,6 +65,11 @@ class Failover:
         return [router.config for router in self._routers.values()]
 
     @property
+    def present(self) -> list[VrrpInstance]:
+        """The instances that are to be heard: those too that are no longer configured and still have VIPs."""
+        return [router.config for router in self._all()]
+
+    @property
     def holding(self) -> list[VrrpInstance]:
         """The instances whose VIPs are to be in place now, those too that are no longer configured."""
         return [router.config for router in self._all() if router.holds]
@@ -141,9 +146,9 @@ class Failover:
         """Take in how an interface is."""
         before, self._links[interface] = self._links.get(interface, Link()), link
         effects: list[FailoverEffect] = []
-        if self._bears(before) != self._bears(link):
-            for router in self._routers.values():
-                effects += router.try_again(interface, now)
+        versions = {4, 6} if before.fault != link.fault else self._versions(before) ^ self._versions(link)
+        for router in self._routers.values() if versions else ():
+            effects += router.try_again(interface, versions, now)
         for router in self._routers.values():
             if router.config.interface == interface:
                 effects += self._speak(router, now)
@@ -162,12 +167,16 @@ class Failover:
         effects: list[FailoverEffect] = []
         for router in self._routers.values():
             if vip in placed(router.config):
-                effects += self._do(router, partial(router.place, vip, refusal, now), now)
+                preempted = all(each.config.preempt for each in (router, *self._group(router)))
+                place = partial(router.place, vip, refusal, now, preempted=preempted)
+                effects += self._do(router, place, now)
         return [*effects, *self._settle(now)] if effects else []
 
     def hear(self, packet: Packet, now: Instant) -> list[FailoverEffect]:
         """Take in a packet; what is for none of the instances changes nothing."""
-        router = self._routers.get((packet.interface, packet.source.version, packet.vrid))
+        key = packet.interface, packet.source.version, packet.vrid
+        leaving = {_key(each.config): each for each in self._leaving}
+        router = self._routers.get(key, leaving.get(key))
         if router is None:
             return [*map(Report, self._reception.take(packet, None, None, now.monotonic).told)]
         received = self._reception.take(packet, router.config, router.source, now.monotonic)
@@ -175,14 +184,15 @@ class Failover:
         said = received.said
         if said is None or (self._asks(packet, said, router) and not router.is_master):
             return effects  # a question is for the master, who answers it
-        return effects + self._do(router, lambda: router.hear(said, now), now)
+        effects += self._do(router, lambda: router.hear(said, now), now)
+        return effects + self._resume_together(router)
 
     def claimed(self, interface: str, address: Address, mac: str, now: Instant) -> list[FailoverEffect]:
         """Take in that another host on the LAN of an interface says that it has an address."""
         effects: list[FailoverEffect] = []
         for router in self._routers.values():
             if any((vip.address, vip.interface) == (address, interface) for vip in router.config.vips):
-                effects += router.claimed(address, mac, now)
+                effects += router.claimed(address, mac, now) + self._resume_together(router)
         return effects
 
     def tick(self, now: Instant) -> list[FailoverEffect]:
@@ -250,6 +260,15 @@ class Failover:
             if group and other is not router and other.config.sync_group == group
         ]
 
+    def _resume_together(self, router: VirtualRouter) -> list[FailoverEffect]:
+        """Let those of a sync group give up what an earlier run held, where one of them did."""
+        others = [each for each in self._group(router) if each.resuming]
+        if router.resuming or router.is_master or not others:
+            return []
+        for each in others:
+            each.resuming = False
+        return [KeepAddresses()]
+
     def _settle(self, now: Instant) -> list[FailoverEffect]:
         effects: list[FailoverEffect] = []
         for router in self._routers.values():
@@ -298,9 +317,9 @@ class Failover:
             own = [each for each in own if each.is_link_local]
         return own[0] if own else None
 
-    def _bears(self, link: Link) -> tuple[str, set[int]]:
-        """Return what decides which VIPs an interface can have: its fault, and the IP versions it has."""
-        return link.fault, {each.version for each in self._own_of(link)}
+    def _versions(self, link: Link) -> set[int]:
+        """Return the IP versions that an interface has addresses of its own of."""
+        return {each.version for each in self._own_of(link)}
 
     def _own_of(self, link: Link) -> list[Address]:
         """Return the addresses on an interface that are no VIPs."""

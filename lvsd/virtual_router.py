@@ -25,7 +25,7 @@ from lvsd.vrrp.admission import Limiter
 from lvsd.vrrp.fitness import Fitness
 from lvsd.vrrp.known_master import KnownMaster
 from lvsd.vrrp.machine import Advertise, Ask, Backup, Claim, Fault, Initialize, Master, Release, Router
-from lvsd.vrrp.packet import RESIGNED, Advertisement
+from lvsd.vrrp.packet import OWNER, RESIGNED, Advertisement
 from lvsd.vrrp.tenure import LINGER, LINGER_VIRTUAL, MARGIN, Tenure
 from lvsd.vrrp.virtual_mac import placed
 
@@ -208,15 +208,19 @@ class VirtualRouter:
         return self._take(machine.take_over(self._router(), now.monotonic), reason, now)
 
     def step_down(self, reason: str, now: Instant) -> list[FailoverEffect]:
-        """Leave being master to the peers."""
-        return self._take(machine.step_down(self._router(), self.state, now.monotonic), reason, now)
+        """Leave being master to the peers. Without any, this one is master again before the VIPs go."""
+        step = machine.step_down(self._router(), self.state, now.monotonic)
+        effects = self._take(step, reason, now)
+        again_at = machine.next_timer(step.state)
+        if again_at is not None:
+            self._tenure.extend(again_at + MARGIN)
+        return effects
 
     def stop(self, reason: str, now: Instant) -> list[FailoverEffect]:
         """Take part no more. The VIPs go when another director has them, or after a while."""
-        # Peers still hear as master who holds what an earlier run held: its last word was said again.
-        state = Master(now.monotonic) if self.resuming and self.source is not None else self.state
+        step = machine.resign(self._as_heard(now), Initialize())
         self.resuming = False
-        effects = self._take(machine.resign(state, Initialize()), reason, now)
+        effects = self._take(step, reason, now)
         return [*effects, self._notify("stop"), KeepAddresses()]
 
     def change(self, config: VrrpInstance, now: Instant) -> list[FailoverEffect]:
@@ -244,25 +248,27 @@ class VirtualRouter:
             effects += self.weigh(gone, 0, "", now)
         return effects
 
-    def place(self, vip: DirectorAddress, refusal: str, now: Instant) -> list[FailoverEffect]:
+    def place(
+        self, vip: DirectorAddress, refusal: str, now: Instant, *, preempted: bool = True
+    ) -> list[FailoverEffect]:
         """Take in that a VIP was put in place, or why the kernel refused it: a peer may do better.
 
-        A peer that does not preempt would not relieve a master that has no VIP, so that one resigns.
+        Where a master is not `preempted`, no peer would relieve it, so it resigns; and where it has no VIP.
         """
         what = _placing_of(vip)
         new = bool(refusal) and what not in self.fitness.refused
         why = f"{what}: {refusal}" if refusal else ""
         effects = self._judge(what, why, partial(self.fitness.refuse, what, why), now)
         has_none = self.fitness.refused >= set(map(_placing_of, self.config.vips))
-        if new and self.is_master and (has_none or not self.config.preempt):
+        if new and self.is_master and (has_none or not preempted):
             effects += self.step_down(why, now)
         return effects
 
-    def try_again(self, interface: str, now: Instant) -> list[FailoverEffect]:
-        """Forget which VIPs of an interface were refused, now that it can bear others than before."""
+    def try_again(self, interface: str, versions: set[int], now: Instant) -> list[FailoverEffect]:
+        """Forget which VIPs of these IP versions were refused on an interface that may have them now."""
         effects: list[FailoverEffect] = []
         for vip in self.config.vips:
-            if vip.interface == interface:
+            if vip.interface == interface and vip.address.version in versions:
                 effects += self.place(vip, "", now)
         return effects
 
@@ -305,10 +311,14 @@ class VirtualRouter:
         return [] if fault == self.reason else self._tell(self.state, fault, now)[:1]
 
     def _fail(self, fault: str, now: Instant) -> list[FailoverEffect]:
+        step = machine.resign(self._as_heard(now), Fault(), heard=self.source is not None)
         dropped: list[FailoverEffect] = [KeepAddresses()] if self.resuming else []
         self.resuming = False
-        step = machine.resign(self.state, Fault(), heard=self.source is not None)
-        return [*dropped, *self._take(step, fault, now)]
+        return [*self._take(step, fault, now), *dropped]
+
+    def _as_heard(self, now: Instant) -> State:
+        """Return the state as the peers know it: who holds what an earlier run held is master to them."""
+        return Master(now.monotonic) if self.resuming and self.source is not None else self.state
 
     def _nobody_took_over(self, now: Instant) -> bool:
         listened = now.monotonic >= self._listens_since + self.config.interval
@@ -402,7 +412,7 @@ class VirtualRouter:
             interval=config.interval,
             source=self.source,
             version=config.version,
-            preempt=config.preempt and not self.impaired,
+            preempt=(config.preempt or config.priority == OWNER) and not self.impaired,
             preempt_delay=config.preempt_delay,
             breaks_ties=self.breaks_ties,
         )

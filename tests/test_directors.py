@@ -446,10 +446,16 @@ def test_a_director_that_cannot_put_its_vip_in_place_leaves_it_to_one_that_can(
     lan.run(30)
     assert (vs1.changes(), vs2.changes()) == settled
 
-    # What is on the interface changes: it is tried anew.
+    # What is on the interface changes: of the other IP version nothing follows, else it is tried anew.
+    settled = vs1.changes(), vs2.changes()
     for node in pair:
         link = Link((node.source, Address.parse("fe80::1")))
         lan.do(node, lambda now, node=node, link=link: node.failover.link("eth0", link, now))  # type: ignore[misc]
+    lan.run(30)
+    assert (vs1.changes(), vs2.changes()) == settled
+    for node in pair:
+        for link in (Link((), "eth0 is down"), Link((node.source,))):
+            lan.do(node, lambda now, node=node, link=link: node.failover.link("eth0", link, now))  # type: ignore[misc]
     lan.run(30)
     assert lan.masters() == lan.owners() == ["vs1"]
     assert vs1.of(VrrpTracked)[-1].well
@@ -508,6 +514,76 @@ def test_whoever_has_no_vip_is_not_master_beside_one_that_can_have_it(
         lan.run(1)
     assert lan.masters() == lan.owners() == ["vs2"]
     assert vs1.changes()[-1] == "backup"
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_a_lone_director_that_resigns_for_a_refused_vip_keeps_the_others_meanwhile(
+    lan: Lan, refused: int
+) -> None:
+    more = replace(VIP, address=Address.parse("192.0.2.102"))
+    vips = (VIP, more)
+    vs1 = lan.add("vs1", instance(addresses=vips, preempt=False))
+    lan.run(10)
+    nobody: list[float] = []
+    lan.do(vs1, lambda now: vs1.failover.place(vips[refused], REFUSAL, now))
+    lan.run(20, watch=lambda: nobody.append(lan.now) if not vs1.holds else None)
+    assert vs1.changes() == ["backup", "master", "backup", "master"]
+    assert not nobody
+
+
+def test_an_owner_that_can_have_its_vip_again_takes_it_whatever_preempt_says(lan: Lan) -> None:
+    vs1 = lan.add("vs1", instance(priority=255, preempt=False))
+    lan.run(5)
+    lan.add("vs2", instance(priority=100, preempt=False))
+    lan.do(vs1, lambda now: vs1.failover.place(VIP, REFUSAL, now))
+    lan.run(10)
+    assert lan.masters() == ["vs2"]
+    lan.do(vs1, lambda now: vs1.failover.place(VIP, "", now))
+    lan.run(10)
+    assert lan.masters() == lan.owners() == ["vs1"]
+
+
+def test_a_group_gives_up_a_refused_vip_though_one_of_it_does_not_preempt(lan: Lan) -> None:
+    other = replace(VIP, address=Address.parse("192.0.2.102"))
+    more = replace(VIP, address=Address.parse("192.0.2.103"))
+
+    def group(priority: int) -> tuple[VrrpInstance, VrrpInstance]:
+        both = {"priority": priority, "sync_group": "g"}
+        return (
+            instance("g0", preempt=False, **both),
+            instance("g1", vrid=52, addresses=(other, more), **both),
+        )
+
+    vs1 = lan.add("vs1", *group(150))
+    lan.run(10)
+    vs2 = lan.add("vs2", *group(100))
+    lan.run(10)
+    assert vs1.failover.masters == {"g0", "g1"}
+    lan.do(vs1, lambda now: vs1.failover.place(more, REFUSAL, now))
+    lan.run(20)
+    assert vs2.failover.masters == {"g0", "g1"}
+    assert vs1.failover.masters == set()
+
+
+def test_a_group_that_resumes_gives_all_up_where_one_was_taken(lan: Lan) -> None:
+    other = replace(VIP, address=Address.parse("192.0.2.102"))
+    members = instance("g0", sync_group="g"), instance("g1", vrid=52, addresses=(other,), sync_group="g")
+    vs1 = lan.add("vs1", *members, serving=False)
+    lan.do(vs1, lambda _: vs1.failover.resume([VIP, other], {}))
+    assert vs1.holds == {VIP.address, other.address}
+    lan.do(vs1, lambda now: vs1.failover.claimed("eth0", other.address, "02:00:00:00:00:09", now))
+    assert vs1.holds == set()
+
+
+def test_a_director_that_is_in_fault_before_it_has_resumed_resigns(lan: Lan, pair: tuple[Node, Node]) -> None:
+    tracking = instance(priority=150, track=(TrackedInterface("eth1", 0),))
+    again = killed_and_back(lan, pair[0])
+    lan.do(again, lambda now: again.failover.configure([tracking], now))
+    lan.do(again, lambda _: again.failover.resume([VIP], {}))
+    lan.do(again, lambda now: again.failover.link("eth1", Link((), "eth1 is down"), now))
+    lan.run(0.62 + LINGER)  # the skew
+    assert [effect.advertisement.priority for _, effect in again.sent] == [RESIGNED]
+    assert lan.owners() == ["vs2"]
 
 
 def test_a_preempt_delay_that_a_reload_shortens_is_over_sooner(lan: Lan, pair: tuple[Node, Node]) -> None:
@@ -802,10 +878,17 @@ def test_an_instance_that_is_no_longer_configured_keeps_the_vip_until_another_ha
 ) -> None:
     vs1, _ = pair
     nobody: list[float] = []
+    both: list[float] = []
     lan.do(vs1, lambda now: vs1.failover.configure([], now))
-    lan.run(5, watch=lambda: None if lan.owners() else nobody.append(lan.now))
+
+    def watch() -> None:
+        (nobody if not lan.owners() else both if len(lan.owners()) > 1 else []).append(lan.now)
+
+    lan.run(5, watch=watch)
     assert lan.owners() == ["vs2"]
     assert not nobody
+    assert both[-1] - both[0] < LINGER + 0.01
+    assert vs1.failover.present == []
 
 
 def test_troubles_made_up_by_thousands_fill_neither_log_nor_memory() -> None:

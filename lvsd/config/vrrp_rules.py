@@ -31,6 +31,7 @@ def instance_mistakes(shape: VrrpShape, instance: VrrpInstance) -> Iterator[tupl
     yield from _interface(instance)
     yield from _of_version(shape, instance)
     yield from _addresses(instance)
+    yield from _source(instance)
     yield from _peers(instance)
 
 
@@ -87,6 +88,13 @@ def _addresses(instance: VrrpInstance) -> Iterator[tuple[Path, str]]:
     if count > MOST_ADDRESSES:
         message = f"an advertisement holds {MOST_ADDRESSES} addresses at most, not {count}"
         yield ("addresses", MOST_ADDRESSES), f"{message}: put the others under excluded_addresses"
+
+
+def _source(instance: VrrpInstance) -> Iterator[tuple[Path, str]]:
+    """Yield where a director would speak from an address that the others have as well."""
+    if instance.priority != OWNER and instance.source in {vip.address for vip in instance.vips}:
+        message = f"{instance.source} is one of the VIPs: give an address that is this director's own"
+        yield ("source_address",), message
 
 
 def _peers(instance: VrrpInstance) -> Iterator[tuple[Path, str]]:

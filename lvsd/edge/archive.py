@@ -81,8 +81,14 @@ class Archive:
 
     def _logs(self, names: Iterable[str]) -> Iterator[Part]:
         """Return those of a directory's files that are logs."""
-        parts = (self._file(name, HEAD) for name in names if Path(name).is_file())
-        return (part for part in parts if part.begins != NOWHERE)
+        for name in names:
+            try:
+                part = self._file(name, HEAD) if Path(name).is_file() else None
+            except (NoLogError, OSError) as error:  # it may be no log at all
+                self._damaged[name] = str(error)
+                continue
+            if part is not None and part.begins != NOWHERE:
+                yield part
 
     def _file(self, name: str, head: int | None = None) -> Part:
         """Return a file as a part of the log, as far as its first `head` lines say, all of them for None."""

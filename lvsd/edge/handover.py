@@ -108,10 +108,10 @@ class _Sending:
 
     def go_on(self) -> None:
         """Send the next of them."""
-        lines = list(islice(self._lines, AT_ONCE))
-        connections = open_connections(lines, self._services)
         to = str(self._told_by.group), self._told_by.port
         try:
+            lines = list(islice(self._lines, AT_ONCE))
+            connections = open_connections(lines, self._services)
             for message, count in messages(connections, self._told_by.id, self._told_by.payload):
                 self._link.sendto(message, to)
                 self.count += count

@@ -188,7 +188,7 @@ class VrrpKeeper:
 
     def _listen(self) -> None:
         """Have a socket for each interface and IP version in use, where there is such an interface."""
-        wanted = {(each.interface, each.family) for each in self.failover.instances}
+        wanted = {(each.interface, each.family) for each in self.failover.present}
         self._deaf = {where: reason for where, reason in self._deaf.items() if where in wanted}
         for where in self._sockets.keys() - wanted:
             self._sockets.pop(where).close()

@@ -26,6 +26,9 @@ NOT_RUNNING: Final = Status("unknown", "lvsd did not run")
 DAMAGED: Final = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What a line that lacks what it should have, or has something else in its place, makes of folding it."""
 
+LATEST: Final[Seconds] = 253_402_214_400
+"""The last day that a date can tell, in seconds since the epoch."""
+
 LISTED: Final = 10
 """So many targets are named to somebody who asked for one that there is not."""
 
@@ -38,9 +41,10 @@ def moment(ts: str) -> Seconds | None:
     """Return a line's `ts` as seconds since the epoch, None where it is no moment with a zone."""
     try:
         at = datetime.fromisoformat(ts)
-        return None if at.tzinfo is None else at.timestamp()
+        seconds = at.timestamp()
     except (ValueError, OverflowError):
         return None
+    return seconds if at.tzinfo is not None and 0 <= seconds < LATEST else None
 
 
 class Timeline:
@@ -120,7 +124,7 @@ class Timeline:
         courses = self.courses
         told = [course for course in courses if course.is_wanted]
         if self._target and not told:
-            names = {name for course in courses for name in course.names}
+            names = {name for course in courses for name in course.names if isinstance(name, str)}
             close = get_close_matches(self._target, names, n=1)
             known = f"; did you mean {close[0]!r}?" if close else f": it knows {_listed(courses)}"
             message = f"the log tells of nothing called {self._target!r}{known}"

@@ -42,14 +42,15 @@ def open_connections(lines: Iterable[bytes], services: Container[ServiceKey]) ->
         if len(fields) < _FIELDS or fields[0] != b"TCP" or fields[7] not in _STATES:
             continue
         try:
-            service = VirtualAddress(Protocol.TCP, _address(fields[3]), int(fields[4], 16))
-            client, client_port = _address(fields[1]), int(fields[2], 16)
-            server, server_port = _address(fields[5]), int(fields[6], 16)
+            service = VirtualAddress(Protocol.TCP, _address(fields[3]), _port(fields[4]))
+            client, client_port = _address(fields[1]), _port(fields[2])
+            server, server_port = _address(fields[5]), _port(fields[6])
             expires = int(fields[8])
         except ValueError:
             continue
         # A template of persistence has no port; the kernel sends it at each new connection.
-        if client_port and (service in services or service._replace(port=0) in services):
+        alike = client.version == service.version == server.version and 0 <= expires < _LONGEST
+        if client_port and alike and (service in services or service._replace(port=0) in services):
             state = _STATES[fields[7]]
             yield Connection(client, client_port, service, server, server_port, state, expires)
 
@@ -69,6 +70,7 @@ def messages(connections: Iterable[Connection], sync_id: int, room: int) -> Iter
 
 
 _FIELDS = 9
+_LONGEST = 1 << 31
 _STATES: Final = {b"ESTABLISHED": 1, b"SYN_RECV": 3}
 """The numbers of include/net/ip_vs.h, IP_VS_TCP_S_*."""
 
@@ -82,11 +84,26 @@ _MOST = 255
 _ENTRY = struct.Struct("!BBHIHHHHII")
 _TYPES = {4: 0, 6: 1}
 _IPPROTO_TCP = 6
+_LENGTHS = {4, 16}
+_HIGHEST_PORT = 0xFFFF
 
 
 def _address(text: bytes) -> Address:
     """Return an IPv4 address of eight digits, or an IPv6 address of eight groups."""
-    return Address(bytes.fromhex(text.replace(b":", b"").decode("ascii", "replace")))
+    packed = bytes.fromhex(text.replace(b":", b"").decode("ascii", "replace"))
+    if len(packed) not in _LENGTHS:
+        message = f"{packed!r} is no address"
+        raise ValueError(message)
+    return Address(packed)
+
+
+def _port(text: bytes) -> int:
+    """Return a port of at most four digits."""
+    port = int(text, 16)
+    if not 0 <= port <= _HIGHEST_PORT:
+        message = f"{port} is no port"
+        raise ValueError(message)
+    return port
 
 
 def _encode(it: Connection) -> bytes:

@@ -100,6 +100,11 @@ class Tenure:
         self._leave_at = now + stay if stay else None
         self._hand_over_at = [now + delay for delay in HAND_OVER] if heard else []
 
+    def extend(self, until: Seconds) -> None:
+        """Keep VIPs that are to go in place at least until then, where nobody is heard to have them."""
+        if self._leave_at is not None:
+            self._leave_at = max(self._leave_at, until)
+
     def relieve(self, now: Seconds, stay: Seconds = LINGER) -> bool:
         """Take in that another has the VIPs, or is about to; they stay for `stay` seconds more at most.
 
