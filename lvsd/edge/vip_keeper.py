@@ -64,8 +64,8 @@ class VipKeeper:
 
     def keep(self, cause: str) -> None:
         """Compare what is wanted with what is there, and mend it."""
-        self._leave_renamed()
         there = self._addresses.all()
+        self._leave_renamed()  # after that, or one that gets its name meanwhile is forgotten with what it has
         present = {(found.address, found.interface): found for found in there}
         on_interface: dict[str, list[FoundAddress]] = {}
         for found in there:

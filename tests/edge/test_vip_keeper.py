@@ -56,8 +56,10 @@ class Kernel:
         self.there.add((wanted.address, self.number(wanted.interface)))
 
     def remove(self, wanted: DirectorAddress, _: object = None) -> bool:
-        self.there.remove((wanted.address, self.number(wanted.interface)))
-        return True
+        where = wanted.address, self.number(wanted.interface)
+        was_there = where in self.there
+        self.there.discard(where)
+        return was_there
 
     def number(self, name: str) -> int:
         numbers = {name: number for number, name in self.names.items()}
@@ -88,3 +90,33 @@ async def test_vips_are_taken_off_an_interface_that_gets_another_name(
     kernel.names = {6: "lan1", 7: "eth0"}
     keeper.keep("vrrp")
     assert kernel.there == {(wanted.address, 7)}
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before it is looked", "after"])
+async def test_an_interface_that_gets_another_name_at_that_moment_keeps_no_vip(
+    monkeypatch: pytest.MonkeyPatch, *, before: bool
+) -> None:
+    class Renaming(Kernel):
+        renames = False
+
+        def all(self) -> list[FoundAddress]:
+            if self.renames and before:
+                self.names = {5: "lan0"}
+            found = super().all()
+            if self.renames:
+                self.names = {5: "lan0"}
+            return found
+
+    kernel, wanted = Renaming(), vip("192.168.0.101/24")
+    monkeypatch.setattr(
+        vip_keeper, "number_of", lambda name: dict(map(reversed, kernel.names.items())).get(name, 0)
+    )
+    monkeypatch.setattr(vip_keeper, "_name", lambda number: kernel.names.get(number, ""))
+    vips = Vips([])
+    keeper = VipKeeper(vips, kernel, lambda _: None, lambda *_: None)  # type: ignore[arg-type]
+    vips.want([wanted], [wanted])
+    keeper.keep("vrrp")
+    kernel.renames = True
+    for _ in range(3):
+        keeper.keep("vrrp")
+    assert kernel.there == set()
