@@ -175,14 +175,12 @@ class Failover:
     def hear(self, packet: Packet, now: Instant) -> list[FailoverEffect]:
         """Take in a packet; what is for none of the instances changes nothing."""
         key = packet.interface, packet.source.version, packet.vrid
-        leaving = {_key(each.config): each for each in self._leaving}
-        router = self._routers.get(key, leaving.get(key))
-        if router is None:
-            return [*map(Report, self._reception.take(packet, None, None, now.monotonic).told)]
-        received = self._reception.take(packet, router.config, router.source, now.monotonic)
+        router = self._routers.get(key) or next((it for it in self._leaving if _key(it.config) == key), None)
+        config, own = (None, None) if router is None else (router.config, router.source)
+        received = self._reception.take(packet, config, own, now.monotonic)
         effects: list[FailoverEffect] = [*map(Report, received.told)]
         said = received.said
-        if said is None or (self._asks(packet, said, router) and not router.is_master):
+        if router is None or said is None or (self._asks(packet, said, router) and not router.is_master):
             return effects  # a question is for the master, who answers it
         effects += self._do(router, lambda: router.hear(said, now), now)
         return effects + self._resume_together(router)

@@ -16,6 +16,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from lvsd.edge import hushed
 from lvsd.edge.hushed import Hushed
+from lvsd.edge.rtnetlink import attribute
 from lvsd.errors import KernelError
 from lvsd.vrrp.virtual_mac import interface_name, virtual_mac
 
@@ -167,7 +168,6 @@ class _SettingsMessage(nlmsg):  # type: ignore[misc]
 
 
 _V4 = 4
-_ATTRIBUTE = struct.Struct("HH")
 
 # linux/if_link.h and linux/ip.h
 _IFLA_INET_CONF, _IFLA_INET6_ADDR_GEN_MODE = 1, 8
@@ -182,16 +182,12 @@ _ADDR_GEN_MODE_NONE = 1
 
 
 def _af_spec_v4(settings: Mapping[int, int]) -> bytes:
-    conf = b"".join(_attribute(setting, struct.pack("I", value)) for setting, value in settings.items())
-    return _attribute(socket.AF_INET, _attribute(_IFLA_INET_CONF, conf))
+    conf = b"".join(attribute(setting, struct.pack("I", value)) for setting, value in settings.items())
+    return attribute(socket.AF_INET, attribute(_IFLA_INET_CONF, conf))
 
 
 def _af_spec_v6() -> bytes:
-    return _attribute(socket.AF_INET6, _attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_ADDR_GEN_MODE_NONE])))
-
-
-def _attribute(kind: int, payload: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(payload), kind) + payload + bytes(-len(payload) % 4)
+    return attribute(socket.AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_ADDR_GEN_MODE_NONE])))
 
 
 def _refused(action: str, error: NetlinkError) -> NoReturn:
